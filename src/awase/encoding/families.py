@@ -1,0 +1,496 @@
+"""CLIP families as data: sizes of two towers, how pictures and sentences are prepared, how a cosine becomes a score.
+
+An `Architecture` is everything about a checkpoint except its weights. Each tower's row also says the name and shape
+of every tensor it needs (`tensors()`): the torch modules (`towers.py`), the ONNX graphs (`graphs.py`) and the readers
+of published layouts (`checkpoints/`) all meet in these names. It knows nothing of files, torch or ONNX.
+
+Sizes are from the papers' tables and the published configurations; a new size is one row of `PUBLISHED`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from awase.errors import CheckpointError
+
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
+Shape = tuple[int, ...]
+NamedShape = tuple[str, Shape]
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Iterator[NamedShape]:
+    yield f"{name}.weight", (outputs, inputs)
+    yield f"{name}.bias", (outputs,)
+
+
+def _norm(name: str, width: int) -> Iterator[NamedShape]:
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)
+
+
+def _mlp(name: str, width: int, hidden: int) -> Iterator[NamedShape]:
+    yield from _linear(f"{name}.up", width, hidden)
+    yield from _linear(f"{name}.down", hidden, width)
+
+
+def _attention(name: str, width: int) -> Iterator[NamedShape]:
+    yield from _linear(f"{name}.qkv", width, 3 * width)
+    yield from _linear(f"{name}.out", width, width)
+
+
+def _blocks(name: str, layers: int, width: int, hidden: int) -> Iterator[NamedShape]:
+    for i in range(layers):
+        yield from _norm(f"{name}.{i}.norm1", width)
+        yield from _attention(f"{name}.{i}.attention", width)
+        yield from _norm(f"{name}.{i}.norm2", width)
+        yield from _mlp(f"{name}.{i}.mlp", width, hidden)
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """A plain ViT. `pooling="class"` is CLIP's (class token, a norm before the blocks, a projection without bias);
+    `pooling="attention"` is SigLIP's (a biased patch convolution, a learned probe that attends to all tokens, no
+    projection)."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+    pooling: Literal["class", "attention"] = "class"
+    norm_epsilon: float = 1e-5
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side; a remainder at the right and bottom is not looked at."""
+        return self.image_size // self.patch_size
+
+    @property
+    def features(self) -> int:
+        """Width of the pooled vector before the projection."""
+        return self.width
+
+    def tensors(self, dimension: int) -> Iterator[NamedShape]:
+        w, by_class = self.width, self.pooling == "class"
+        yield "patch.weight", (w, 3, self.patch_size, self.patch_size)
+        if by_class:
+            yield "class_token", (w,)
+            yield from _norm("pre_norm", w)
+        else:
+            yield "patch.bias", (w,)
+        yield "positions", (self.grid**2 + by_class, w)
+        yield from _blocks("blocks", self.layers, w, self.mlp_width)
+        yield from _norm("norm", w)
+        if by_class:
+            yield "projection.weight", (dimension, w)
+        else:
+            yield "pool.probe", (w,)
+            yield from _attention("pool.attention", w)
+            yield from _norm("pool.norm", w)
+            yield from _mlp("pool.mlp", w, self.mlp_width)
+
+
+@dataclass(frozen=True)
+class ModifiedResNet:
+    """CLIP's ResNet: a stem of three convolutions, strides by average pooling, attention pooling at the end.
+
+    Tensors keep OpenAI's names. `width` is the stem's; the last feature map has 32 x width channels on a grid of
+    image_size / 32."""
+
+    image_size: int
+    width: int
+    blocks: tuple[int, int, int, int]
+    heads: int
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // 32
+
+    @property
+    def features(self) -> int:
+        return self.width * 32
+
+    def tensors(self, dimension: int) -> Iterator[NamedShape]:
+        w = self.width
+        for i, (inputs, outputs) in enumerate([(3, w // 2), (w // 2, w // 2), (w // 2, w)], 1):
+            yield f"conv{i}.weight", (outputs, inputs, 3, 3)
+            yield from self._batch_norm(f"bn{i}", outputs)
+        inputs = w
+        for stage, count in enumerate(self.blocks):
+            planes = w * 2**stage
+            for block in range(count):
+                yield from self._bottleneck(f"layer{stage + 1}.{block}", inputs, planes, first=block == 0)
+                inputs = planes * 4
+        yield "attnpool.positional_embedding", (self.grid**2 + 1, self.features)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            yield from _linear(f"attnpool.{name}", self.features, self.features)
+        yield from _linear("attnpool.c_proj", self.features, dimension)
+
+    @staticmethod
+    def _batch_norm(name: str, width: int) -> Iterator[NamedShape]:
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            yield f"{name}.{part}", (width,)
+        yield f"{name}.num_batches_tracked", ()
+
+    def _bottleneck(self, name: str, inputs: int, planes: int, first: bool) -> Iterator[NamedShape]:
+        for i, (a, b, k) in enumerate([(inputs, planes, 1), (planes, planes, 3), (planes, planes * 4, 1)], 1):
+            yield f"{name}.conv{i}.weight", (b, a, k, k)
+            yield from self._batch_norm(f"{name}.bn{i}", b)
+        if first:
+            yield f"{name}.downsample.0.weight", (planes * 4, inputs, 1, 1)
+            yield from self._batch_norm(f"{name}.downsample.1", planes * 4)
+
+
+@dataclass(frozen=True)
+class EfficientNetLite:
+    """EfficientNet-lite (Google, 2020) with batch norms folded into the convolutions, pooled by the mean, then
+
+        vector = projection(features) / |projection(features)| + concept_gain * softmax(classifier(features)) @ concepts
+
+    a free direction plus a mixture of what the backbone's own classifier can name. `stages` are rows of
+    (blocks, kernel, stride, expansion, channels); the stem has `stem` channels and the top `features`."""
+
+    image_size: int
+    stem: int
+    stages: tuple[tuple[int, int, int, int, int], ...]
+    features: int
+    concepts: int
+
+    @property
+    def grid(self) -> int:
+        """Cells along one side of the last feature map (stride 32, rounded up)."""
+        return -(-self.image_size // 32)
+
+    def blocks(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """(inputs, outputs, kernel, stride, expansion) of every inverted residual block, in order."""
+        inputs = self.stem
+        for count, kernel, stride, expansion, outputs in self.stages:
+            for i in range(count):
+                yield inputs, outputs, kernel, stride if i == 0 else 1, expansion
+                inputs = outputs
+
+    def tensors(self, dimension: int) -> Iterator[NamedShape]:
+        yield from self._conv("stem", 3, self.stem, 3)
+        outputs = self.stem
+        for i, (inputs, outputs, kernel, _, expansion) in enumerate(self.blocks()):
+            hidden = inputs * expansion
+            if expansion > 1:
+                yield from self._conv(f"blocks.{i}.expand", inputs, hidden, 1)
+            yield from self._conv(f"blocks.{i}.depthwise", 1, hidden, kernel)
+            yield from self._conv(f"blocks.{i}.project", hidden, outputs, 1)
+        yield from self._conv("top", outputs, self.features, 1)
+        yield from _linear("projection", self.features, dimension)
+        yield from _linear("classifier", self.features, self.concepts)
+        yield "concepts", (self.concepts, dimension)
+        yield "concept_gain", ()
+
+    @staticmethod
+    def _conv(name: str, inputs: int, outputs: int, kernel: int) -> Iterator[NamedShape]:
+        yield f"{name}.weight", (outputs, inputs, kernel, kernel)
+        yield f"{name}.bias", (outputs,)
+
+
+@dataclass(frozen=True)
+class TextTransformer:
+    """A pre-norm Transformer over token embeddings. CLIP's is causal and pooled at the end token; SigLIP's sees both
+    ways, padding included, and is pooled at the last position. `projection`: "matrix" has no bias, "linear" has one."""
+
+    context: int
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+    causal: bool = True
+    pooling: Literal["end", "last"] = "end"
+    projection: Literal["matrix", "linear", "none"] = "matrix"
+    norm_epsilon: float = 1e-5
+
+    def tensors(self, dimension: int) -> Iterator[NamedShape]:
+        yield "tokens.weight", (self.vocabulary, self.width)
+        yield "positions", (self.context, self.width)
+        yield from _blocks("blocks", self.layers, self.width, self.mlp_width)
+        yield from _norm("norm", self.width)
+        if self.projection != "none":
+            yield "projection.weight", (dimension, self.width)
+        if self.projection == "linear":
+            yield "projection.bias", (dimension,)
+
+
+@dataclass(frozen=True)
+class NgramEncoder:
+    """The multilingual Universal Sentence Encoder's network (Yang et al., 2019, arXiv:1907.04307): residual n-gram
+    convolutions over token embeddings beside the embeddings themselves, summed over the sentence and divided by
+    the root of its length, then a small dense network ending in tanh; at last awase's own linear map to the shared
+    space.
+
+    `orders` are rows of (n, left): a window of n tokens of which `left` stand before the current one."""
+
+    context: int
+    vocabulary: int
+    width: int
+    channels: int
+    orders: tuple[tuple[int, int], ...]
+    hidden: tuple[int, int, int]
+    norm_epsilon: float
+
+    def tensors(self, dimension: int) -> Iterator[NamedShape]:
+        w, c = self.width, self.channels
+        yield "tokens.weight", (self.vocabulary, w)
+        for n, _ in self.orders:
+            yield from _linear(f"ngrams.{n}.reduce", w, c)
+            yield from _norm(f"ngrams.{n}.norm", c)
+            yield from _linear(f"ngrams.{n}.first", n * c, c)
+            yield from _linear(f"ngrams.{n}.second", n * c, c)
+        wide = w + len(self.orders) * c
+        a, b, d = self.hidden
+        yield from _norm("norm", wide)
+        yield from _linear("mix", wide, w)
+        yield "dense.0.weight", (a, w)
+        yield "dense.1.weight", (b, a)
+        yield "dense.1.skip", (b, w)
+        yield "dense.2.weight", (d, b)
+        yield "dense.3.weight", (w, d)
+        yield "dense.3.skip", (w, b)
+        yield from _linear("projection", w, dimension)
+
+
+@dataclass(frozen=True)
+class ExternalTower:
+    """A tower whose layers another library owns (`library` "timm" or "transformers", `model` its name there).
+    It runs in torch only, with that library installed; its tensors are checked when the module is built."""
+
+    library: Literal["timm", "transformers"]
+    model: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    image_size: int = 0
+    context: int = 0
+
+    def tensors(self, dimension: int) -> Iterator[NamedShape]:
+        return iter(())
+
+
+ImageTower = VisionTransformer | ModifiedResNet | EfficientNetLite | ExternalTower
+TextTower = TextTransformer | NgramEncoder | ExternalTower
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes `size` x `size` RGB bytes, and the statistics that the tower then removes.
+
+    resize: "shortest" scales the shorter side to `size` and cuts the centre; "squash" ignores the aspect ratio.
+    rgb_first: convert to RGB before resizing (Hugging Face) rather than after (OpenAI, OpenCLIP).
+    crop: "round" places the centre as torchvision does (banker's rounding), "floor" as Hugging Face does."""
+
+    size: int
+    resize: Literal["shortest", "squash"] = "shortest"
+    filter: Literal["bicubic", "bilinear"] = "bicubic"
+    rgb_first: bool = False
+    crop: Literal["round", "floor"] = "round"
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+
+@dataclass(frozen=True)
+class TextRule:
+    """How a sentence becomes token ids.
+
+    kind: "clip" (OpenAI's cleaning with ftfy), "open_clip" (the same, special tokens are plain text), "clip_hf"
+    (Hugging Face's cleaning), "siglip", "siglip_open_clip" (underscores become spaces), "siglip2", "siglip2_open_clip",
+    "sentencepiece" (the bundled model), "huggingface" (whatever the tokenizer.json in the folder does).
+    fixed_length: every sentence is padded to `context`, because padding takes part in the result."""
+
+    kind: Literal[
+        "clip",
+        "open_clip",
+        "clip_hf",
+        "siglip",
+        "siglip_open_clip",
+        "siglip2",
+        "siglip2_open_clip",
+        "sentencepiece",
+        "huggingface",
+    ]
+    context: int
+    fixed_length: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything about a checkpoint except its weights.
+
+    dimension: D of the shared space. scoring: "softmax" over candidates at scale exp(logit_scale), or "sigmoid" of
+    exp(logit_scale) * cosine + logit_bias for each sentence alone."""
+
+    name: str
+    image: ImageTower
+    text: TextTower
+    dimension: int
+    preprocessing: Preprocessing
+    text_rule: TextRule
+    scoring: Literal["softmax", "sigmoid"] = "softmax"
+    languages: tuple[str, ...] = ("en",)
+
+    def tensors(self) -> dict[str, Shape]:
+        """Name -> shape of every tensor, in the order in which awase writes them."""
+        named: dict[str, Shape] = {"logit_scale": ()}
+        if self.scoring == "sigmoid":
+            named["logit_bias"] = ()
+        named |= {f"image.{name}": shape for name, shape in self.image.tensors(self.dimension)}
+        named |= {f"text.{name}": shape for name, shape in self.text.tensors(self.dimension)}
+        return named
+
+    @property
+    def external(self) -> bool:
+        """Whether a tower belongs to another library, so that only the torch engine can run it."""
+        return isinstance(self.image, ExternalTower) or isinstance(self.text, ExternalTower)
+
+
+TOWERS: tuple[type, ...] = (
+    VisionTransformer,
+    ModifiedResNet,
+    EfficientNetLite,
+    TextTransformer,
+    NgramEncoder,
+    ExternalTower,
+)
+
+
+def to_json(architecture: Architecture) -> dict[str, Any]:
+    """A JSON-ready description, which `from_json` reads back to an equal `Architecture`."""
+    described = dataclasses.asdict(architecture)
+    for side in ("image", "text"):
+        described[side] = {"kind": type(getattr(architecture, side)).__name__, **described[side]}
+    return described
+
+
+def from_json(described: dict[str, Any]) -> Architecture:
+    """Raises CheckpointError for an unknown tower, setting or a missing one."""
+    kinds = {tower.__name__: tower for tower in TOWERS}
+
+    def build(kind: type, settings: dict[str, Any]) -> Any:
+        return kind(**{key: _tuples(value) for key, value in settings.items()})
+
+    try:
+        parts = dict(described)
+        for side in ("image", "text"):
+            settings = dict(parts[side])
+            parts[side] = build(kinds[settings.pop("kind")], settings)
+        parts["preprocessing"] = build(Preprocessing, parts["preprocessing"])
+        parts["text_rule"] = build(TextRule, parts["text_rule"])
+        return Architecture(**{key: _tuples(value) for key, value in parts.items()})
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise CheckpointError(
+            f"the architecture in config.json cannot be used ({problem}); "
+            "it was written by another version of awase or by hand"
+        ) from problem
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+# ---- published sizes -----------------------------------------------------------------------------------------------
+
+
+def clip_vit(
+    name: str,
+    dimension: int,
+    image: tuple[int, int, int, int, int, int],
+    text: tuple[int, int, int],
+    activation: Activation = "gelu",
+) -> Architecture:
+    """A CLIP ViT from (size, patch, width, layers, heads, mlp width) and the text tower's (width, heads, layers)."""
+    size, patch, width, layers, heads, mlp = image
+    tower = VisionTransformer(size, patch, width, layers, heads, mlp, activation)
+    return Architecture(name, tower, _clip_text(text, activation), dimension, Preprocessing(size), TextRule("clip", 77))
+
+
+def clip_resnet(
+    name: str, dimension: int, size: int, width: int, blocks: tuple[int, int, int, int], text: tuple[int, int, int]
+) -> Architecture:
+    tower = ModifiedResNet(size, width, blocks, heads=width // 2)
+    return Architecture(
+        name, tower, _clip_text(text, "quick_gelu"), dimension, Preprocessing(size), TextRule("clip", 77)
+    )
+
+
+def _clip_text(text: tuple[int, int, int], activation: Activation) -> TextTransformer:
+    width, heads, layers = text
+    return TextTransformer(77, 49408, width, layers, heads, 4 * width, activation)
+
+
+def siglip(
+    name: str,
+    size: int,
+    patch: int,
+    vision: tuple[int, int, int, int],
+    vocabulary: int,
+    context: int = 64,
+    text: tuple[int, int, int, int] | None = None,
+) -> Architecture:
+    """SigLIP or SigLIP2 at a fixed resolution, from (width, layers, heads, mlp width) of each tower."""
+    width, layers, heads, mlp = vision
+    text_width, text_layers, text_heads, text_mlp = text or vision
+    image = VisionTransformer(size, patch, width, layers, heads, mlp, "gelu_tanh", "attention", 1e-6)
+    words = TextTransformer(
+        context, vocabulary, text_width, text_layers, text_heads, text_mlp, "gelu_tanh", False, "last", "linear", 1e-6
+    )
+    rule = TextRule("siglip2" if vocabulary == 256_000 else "siglip", context, fixed_length=True)
+    return Architecture(
+        name, image, words, width, Preprocessing(size, "squash", rgb_first=True, mean=HALF, std=HALF), rule, "sigmoid"
+    )
+
+
+_BASE, _LARGE, _SO400M = (768, 12, 12, 3072), (1024, 24, 16, 4096), (1152, 27, 16, 4304)
+
+PUBLISHED: dict[str, Architecture] = {
+    row.name: row
+    for row in (
+        clip_resnet("RN50", 1024, 224, 64, (3, 4, 6, 3), (512, 8, 12)),
+        clip_resnet("RN101", 512, 224, 64, (3, 4, 23, 3), (512, 8, 12)),
+        clip_resnet("RN50x4", 640, 288, 80, (4, 6, 10, 6), (640, 10, 12)),
+        clip_resnet("RN50x16", 768, 384, 96, (6, 8, 18, 8), (768, 12, 12)),
+        clip_resnet("RN50x64", 1024, 448, 128, (3, 15, 36, 10), (1024, 16, 12)),
+        clip_vit("ViT-B-32", 512, (224, 32, 768, 12, 12, 3072), (512, 8, 12)),
+        clip_vit("ViT-B-16", 512, (224, 16, 768, 12, 12, 3072), (512, 8, 12)),
+        clip_vit("ViT-L-14", 768, (224, 14, 1024, 24, 16, 4096), (768, 12, 12)),
+        clip_vit("ViT-L-14-336", 768, (336, 14, 1024, 24, 16, 4096), (768, 12, 12)),
+        clip_vit("ViT-H-14", 1024, (224, 14, 1280, 32, 16, 5120), (1024, 16, 24)),
+        clip_vit("ViT-g-14", 1024, (224, 14, 1408, 40, 16, 6144), (1024, 16, 24)),
+        clip_vit("ViT-bigG-14", 1280, (224, 14, 1664, 48, 16, 8192), (1280, 20, 32)),
+        siglip("siglip-base-patch16-224", 224, 16, _BASE, 32_000),
+        siglip("siglip-base-patch16-256", 256, 16, _BASE, 32_000),
+        siglip("siglip-base-patch16-384", 384, 16, _BASE, 32_000),
+        siglip("siglip-base-patch16-512", 512, 16, _BASE, 32_000),
+        siglip("siglip-large-patch16-256", 256, 16, _LARGE, 32_000),
+        siglip("siglip-large-patch16-384", 384, 16, _LARGE, 32_000),
+        siglip("siglip-so400m-patch14-224", 224, 14, _SO400M, 32_000, context=16),
+        siglip("siglip-so400m-patch14-384", 384, 14, _SO400M, 32_000),
+        siglip("siglip2-base-patch32-256", 256, 32, _BASE, 256_000),
+        siglip("siglip2-base-patch16-224", 224, 16, _BASE, 256_000),
+        siglip("siglip2-base-patch16-256", 256, 16, _BASE, 256_000),
+        siglip("siglip2-base-patch16-384", 384, 16, _BASE, 256_000),
+        siglip("siglip2-base-patch16-512", 512, 16, _BASE, 256_000),
+        siglip("siglip2-large-patch16-256", 256, 16, _LARGE, 256_000),
+        siglip("siglip2-large-patch16-384", 384, 16, _LARGE, 256_000),
+        siglip("siglip2-large-patch16-512", 512, 16, _LARGE, 256_000),
+        siglip("siglip2-so400m-patch14-224", 224, 14, _SO400M, 256_000),
+        siglip("siglip2-so400m-patch14-384", 384, 14, _SO400M, 256_000),
+        siglip("siglip2-so400m-patch16-256", 256, 16, _SO400M, 256_000),
+        siglip("siglip2-so400m-patch16-384", 384, 16, _SO400M, 256_000),
+        siglip("siglip2-so400m-patch16-512", 512, 16, _SO400M, 256_000),
+        siglip("siglip2-giant-opt-patch16-256", 256, 16, (1536, 40, 16, 6144), 256_000, text=_SO400M),
+        siglip("siglip2-giant-opt-patch16-384", 384, 16, (1536, 40, 16, 6144), 256_000, text=_SO400M),
+    )
+}
