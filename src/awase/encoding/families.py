@@ -330,7 +330,7 @@ class Architecture:
     """Everything about a checkpoint except its weights.
 
     dimension: D of the shared space. scoring: "softmax" over candidates at scale exp(logit_scale), or "sigmoid" of
-    exp(logit_scale) * cosine + logit_bias for each sentence alone."""
+    exp(logit_scale) * cosine + logit_bias for each sentence alone. languages: of those that awase has prompts for."""
 
     name: str
     image: ImageTower
@@ -447,9 +447,13 @@ def siglip(
         context, vocabulary, text_width, text_layers, text_heads, text_mlp, "gelu_tanh", False, "last", "linear", 1e-6
     )
     rule = TextRule("siglip2" if vocabulary == 256_000 else "siglip", context, fixed_length=True)
-    return Architecture(
-        name, image, words, width, Preprocessing(size, "squash", rgb_first=True, mean=HALF, std=HALF), rule, "sigmoid"
-    )
+    prepared = Preprocessing(size, "squash", rgb_first=True, mean=HALF, std=HALF)
+    return Architecture(name, image, words, width, prepared, rule, "sigmoid", languages_of(vocabulary))
+
+
+def languages_of(vocabulary: int) -> tuple[str, ...]:
+    """Languages that a text tower of this vocabulary was trained on, of those that awase has prompts for."""
+    return ("en", "ja") if vocabulary >= 100_000 else ("en",)
 
 
 _BASE, _LARGE, _SO400M = (768, 12, 12, 3072), (1024, 24, 16, 4096), (1152, 27, 16, 4304)

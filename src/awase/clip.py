@@ -1,0 +1,321 @@
+"""Clip: two encoders and the rule that turns a cosine into a score. Everything else in awase is a function of one.
+
+    clip = awase.load()                                     # the bundled model; or a directory, a file, a hub name
+    pictures = clip.encode_images(["a.jpg", pil, array])    # (N, D) float32, unit length
+    words = clip.encode_texts(["a photo of a cat", "猫の写真"])
+    clip.similarity(pictures, words)                        # (N, M) cosines
+    clip.classify("cats.png", ["cat", "dog"])               # scores, best first
+
+It knows nothing of data sets, training or where a checkpoint came from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from awase.encoding import prompts
+from awase.encoding.checkpoints import Checkpoint, open_checkpoint
+from awase.encoding.engines import Agreement, Engine, agreement, open_engine
+from awase.encoding.families import TextTransformer
+from awase.encoding.pictures import Limits, Picture
+from awase.encoding.pipeline import Encoded, encode_stream
+from awase.encoding.preprocessing import prepare_source
+from awase.encoding.samples import sample_cuts
+from awase.encoding.scoring import Scoring, scoring_of
+from awase.encoding.sentences import encode_prefixes_once, encode_sentences
+from awase.encoding.tokenizers import Tokenizer, open_tokenizer
+from awase.errors import UsageError
+
+NONE_OF_THESE = "none of these"
+BUNDLED = "awase"
+MANY = 256  # sentences from which looking for beginnings that they share pays
+SAME_THING = 0.9  # cosine from which a common thing is what a label means already, and no rival to it
+TooLong = Literal["cut", "error"]
+
+
+class TextCutWarning(UserWarning):
+    """Sentences were longer than the text tower's context and were cut."""
+
+
+class LanguageWarning(UserWarning):
+    """A sentence is in a language that the model was not trained on."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One label or sentence for one picture. similarity: cosine in [-1, 1]. probability: by the family's rule."""
+
+    label: str
+    probability: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Two encoders and a scoring rule. Make one with `load`.
+
+    fast: decode large JPEG files at reduced size (at most 3 of 255 grey levels from exact).
+    batch_size: pictures per run of the tower; small ones cost nothing on a CPU and save memory."""
+
+    checkpoint: Checkpoint
+    engine: Engine
+    tokenizer: Tokenizer
+    scoring: Scoring
+    limits: Limits = field(default_factory=Limits)
+    fast: bool = False
+    batch_size: int = 8
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.source
+
+    @property
+    def dimension(self) -> int:
+        """D, the width of the shared space."""
+        return self.checkpoint.architecture.dimension
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return self.checkpoint.architecture.languages
+
+    @property
+    def runs_on(self) -> str:
+        """Model, engine, precision and device in one line."""
+        return f"{self.name} on {self.engine.name} {self.engine.precision}, {self.engine.device}"
+
+    def agreement(self) -> tuple[Agreement, Agreement]:
+        """How near the vectors of this precision are to float32's: of pictures (cuts of the sample photographs) and of
+        sentences (the background). Measured here and now; it opens the model a second time, in float32."""
+        exact = open_engine(self.checkpoint, "auto" if self.engine.name != "torch" else "torch:" + self.engine.device)
+        reference = replace(self, engine=exact)
+        cuts, sentences = sample_cuts(), prompts.background("sentences")
+        return (
+            agreement(self.encode_images(cuts), reference.encode_images(cuts)),
+            agreement(self.encode_texts(sentences), reference.encode_texts(sentences)),
+        )
+
+    def stamp(self) -> dict[str, Any]:
+        """What vectors depend on: two stamps are equal exactly when vectors may be compared and mixed."""
+        return {
+            "model": self.name,
+            "fingerprint": self.checkpoint.fingerprint,
+            "engine": self.engine.name,
+            "precision": self.engine.precision,
+            "fast": self.fast,
+            "dimension": self.dimension,
+        }
+
+    # ---- encoders --------------------------------------------------------------------------------------------------
+
+    def encode_images(self, pictures: Iterable[Picture], *, patches: bool = False) -> np.ndarray:
+        """Pictures -> (N, D) unit vectors, float32; with `patches`, (N, P, D): one unit vector per patch or cell,
+        rows of the grid from the top left. A picture is a path, bytes, file object, PIL picture, array or address.
+
+        Raises PictureError at the first that cannot be read; `stream` goes on instead."""
+        output: Literal["patches", "vectors"] = "patches" if patches else "vectors"
+        rows = []
+        for encoded in self.stream(_as_list(pictures), output):
+            if encoded.error:
+                raise encoded.error
+            assert encoded.outputs is not None  # the other half of Encoded's contract
+            rows.append(encoded.outputs[output])
+        return np.stack(rows) if rows else np.empty((0, self.dimension), np.float32)
+
+    def stream(
+        self, pictures: Iterable[Picture], output: Literal["vectors", "patches", "features"] = "vectors"
+    ) -> Iterator[Encoded]:
+        """Encodes any number of pictures in bounded memory: one `Encoded` each, in order, the vector or why not.
+
+        "features" are pooled but not projected, and not of unit length: what a linear probe is fitted on."""
+
+        def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+            values = self.engine.images(pixels, (output,))[output]
+            return {output: values if output == "features" else unit(values)}
+
+        return encode_stream(pictures, self.prepare, run, self.batch_size)
+
+    def prepare(self, picture: Picture) -> np.ndarray:
+        """A picture -> the uint8 (S, S, 3) square that the image tower eats."""
+        return prepare_source(picture, self.checkpoint.architecture.preprocessing, self.limits, fast=self.fast)
+
+    def encode_texts(self, texts: Sequence[str], *, too_long: TooLong = "cut") -> np.ndarray:
+        """Sentences -> (M, D) unit vectors, float32. Equal sentences are encoded once.
+
+        A sentence past the context is cut, with a TextCutWarning, or raises TextError with too_long="error"."""
+        if isinstance(texts, str):
+            raise UsageError("encode_texts takes a list of sentences, and was given one string: put it in a list")
+        tokens = self.tokenizer(list(texts), too_long=too_long)
+        if tokens.cut:
+            first = texts[tokens.cut[0]]
+            warnings.warn(
+                f"{len(tokens.cut)} of {len(texts)} sentences are longer than {self.tokenizer.context} tokens "
+                f"and were cut, the first: {first[:60]!r}",
+                TextCutWarning,
+                stacklevel=2,
+            )
+        if not tokens.ids:
+            return np.empty((0, self.dimension), np.float32)
+        if len(tokens.ids) >= MANY and self._shares_prefixes:
+            return unit(encode_prefixes_once(tokens, self.engine.packed_texts, self.tokenizer.pad))
+        return unit(encode_sentences(tokens, self.engine.texts, self.tokenizer.pad))
+
+    @property
+    def _shares_prefixes(self) -> bool:
+        """Whether sentences that begin alike may be encoded once: no token of a causal tower sees a later one."""
+        text = self.checkpoint.architecture.text
+        return isinstance(text, TextTransformer) and text.causal and text.pooling == "end"
+
+    # ---- what the space is for -------------------------------------------------------------------------------------
+
+    def similarity(self, images: np.ndarray | Iterable[Picture], texts: np.ndarray | Sequence[str]) -> np.ndarray:
+        """(N, M) cosines. Either side may be given as vectors (N, D) or as what they are made from."""
+        left = images if self._are_vectors(images) else self.encode_images(images)
+        right = texts if isinstance(texts, np.ndarray) else self.encode_texts(texts)
+        return np.asarray(left @ right.T)
+
+    def _are_vectors(self, images: object) -> bool:
+        floating = isinstance(images, np.ndarray) and np.issubdtype(images.dtype, np.floating)
+        return floating and images.ndim == 2 and images.shape[1] == self.dimension  # type: ignore[attr-defined]
+
+    def classifier(self, labels: Sequence[str], templates: str | Sequence[str] = "simple") -> np.ndarray:
+        """(C, D) unit vectors, one per label: the mean over the templates of the unit vectors of its prompts.
+
+        templates: a name ("simple", "imagenet7", "imagenet80", "none", ...) or sentences with {}. A named set is taken
+        in each label's own language. Radford et al., 2021, section 3.1.4."""
+        self._warn_of_languages(labels)
+        if not isinstance(templates, str):
+            return prompts.classifier(labels, tuple(templates), self.encode_texts)
+        prompts.check_labels(labels)
+        languages = [prompts.language_of(label) for label in labels]
+        weights = np.empty((len(labels), self.dimension), np.float32)
+        for language in dict.fromkeys(languages):
+            mine = [i for i, its in enumerate(languages) if its == language]
+            sentences = prompts.templates(templates, language)
+            weights[mine] = prompts.classifier([labels[i] for i in mine], sentences, self.encode_texts)
+        return weights
+
+    def judge(
+        self, labels: Sequence[str], templates: str | Sequence[str] = "simple", none_of_these: bool = False
+    ) -> Callable[[np.ndarray], list[list[Score]]]:
+        """A function from (N, D) vectors of pictures to their scores, best first; the labels are encoded once, here.
+
+        none_of_these: let a background of common things compete; what they win together is NONE_OF_THESE."""
+        weights = self.classifier(labels, templates)
+        rivals = self._rivals(labels, weights) if none_of_these else np.empty((0, self.dimension), np.float32)
+        names = [*labels, NONE_OF_THESE] if none_of_these else list(labels)
+
+        def scores(vectors: np.ndarray) -> list[list[Score]]:
+            cosines, others = vectors @ weights.T, vectors @ rivals.T
+            probabilities = self.scoring.probabilities(cosines)
+            if none_of_these:
+                probabilities = self.scoring.against_rivals(cosines, others)
+                cosines = np.concatenate([cosines, others.max(axis=1, keepdims=True)], axis=1)
+            return [_best_first(names, p, c) for p, c in zip(probabilities, cosines, strict=True)]
+
+        return scores
+
+    def _rivals(self, labels: Sequence[str], weights: np.ndarray) -> np.ndarray:
+        """(B, D) vectors of common things that are not what a label means already."""
+        language = prompts.language_of(" ".join(labels))
+        rivals = self.classifier(prompts.background("things", language))
+        return np.asarray(rivals[(rivals @ weights.T).max(axis=1) < SAME_THING])
+
+    def classify(
+        self,
+        picture: Picture,
+        labels: Sequence[str],
+        *,
+        templates: str | Sequence[str] = "simple",
+        none_of_these: bool = False,
+    ) -> list[Score]:
+        """Scores of one picture for each label, best first. For many pictures: `judge` once, then `stream`."""
+        return self.judge(labels, templates, none_of_these)(self.encode_images([picture]))[0]
+
+    def match(self, picture: Picture, sentences: Sequence[str]) -> list[Score]:
+        """How well each sentence fits a picture, judged alone, in the order given; `encoding.scoring` has the rule."""
+        vector = self.encode_images([picture])
+        self._warn_of_languages(sentences)
+        cosines = vector @ self.encode_texts(sentences).T
+        fit = np.empty(len(sentences))
+        languages = [prompts.language_of(sentence) for sentence in sentences]
+        for language in dict.fromkeys(languages):
+            mine = [i for i, its in enumerate(languages) if its == language]
+            fit[mine] = self.scoring.fit(cosines[:, mine], vector @ self._background(language).T)[0]
+        return [Score(s, float(p), float(c)) for s, p, c in zip(sentences, fit, cosines[0], strict=True)]
+
+    def _background(self, language: str) -> np.ndarray:
+        """(B, D) unit vectors of unrelated sentences, against which one sentence alone is judged."""
+        if language not in self._backgrounds:
+            self._backgrounds[language] = self.encode_texts(prompts.background("sentences", language))
+        return self._backgrounds[language]
+
+    @cached_property
+    def _backgrounds(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _warn_of_languages(self, sentences: Sequence[str]) -> None:
+        strange = [s for s in sentences if prompts.language_of(s) not in self.languages]
+        if strange:
+            warnings.warn(
+                f"{self.name} was trained on {', '.join(self.languages)}; {strange[0]!r} is in another language, "
+                "and its scores are near chance. The bundled model reads English and Japanese.",
+                LanguageWarning,
+                stacklevel=3,
+            )
+
+
+def _best_first(names: Sequence[str], probabilities: np.ndarray, cosines: np.ndarray) -> list[Score]:
+    order = np.argsort(-probabilities, kind="stable")
+    return [Score(names[i], float(probabilities[i]), float(cosines[i])) for i in order]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Divides by the Euclidean norm over the last axis; a zero vector stays zero."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
+
+
+def load(
+    model: str | PathLike[str] | Checkpoint | None = None,
+    *,
+    engine: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    limits: Limits | None = None,
+    fast: bool = False,
+) -> Clip:
+    """Opens a model: None or "awase" is the bundled one, else a directory or file in any published layout, or a hub
+    name.
+
+    engine: "auto", "onnxruntime", "openvino", "torch" or "torch:DEVICE". precision: "fp32", "int8", "bf16" or "fp16".
+    threads: cores the engine may use, all by default. Raises CheckpointError, EngineError, MissingExtra."""
+    checkpoint = model if isinstance(model, Checkpoint) else checkpoint_of(model)
+    return Clip(
+        checkpoint,
+        open_engine(checkpoint, engine, precision, threads),
+        open_tokenizer(checkpoint.architecture.text_rule, checkpoint.folder),
+        scoring_of(checkpoint),
+        limits or Limits(),
+        fast,
+    )
+
+
+def checkpoint_of(model: str | PathLike[str] | None) -> Checkpoint:
+    """What a name, a path or None (the bundled model) stands for."""
+    if model is None or model == BUNDLED:
+        return replace(open_checkpoint(Path(__file__).parent / "encoding" / "bundled"), source=BUNDLED)
+    return open_checkpoint(model if isinstance(model, str) else Path(model))
+
+
+def _as_list(pictures: Iterable[Picture]) -> Iterable[Picture]:
+    if isinstance(pictures, (str, bytes, PathLike)):
+        raise UsageError("encode_images takes a list of pictures, and was given one: put it in a list")
+    return pictures

@@ -1,0 +1,69 @@
+"""What every engine is: two calls that turn prepared inputs into vectors. Knows nothing of pictures or sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Engine(Protocol):
+    """Runs the two towers of one checkpoint.
+
+    name: "onnxruntime", "openvino" or "torch". device: "cpu", "cuda", "mps". precision: what the products run in.
+    Results are float32, contiguous, not of unit length, and the caller's to keep. Calls may come from any thread."""
+
+    name: str
+    device: str
+    precision: str
+
+    def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
+        """RGB bytes (B, S, S, 3) -> "vectors" (B, D), "features" (B, F), "patches" (B, N, D), those asked for."""
+        ...
+
+    def texts(self, ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """ids, int64 (B, L), and the position to pool at, int64 (B,) -> vectors (B, D)."""
+        ...
+
+    def packed_texts(
+        self, ids: np.ndarray, positions: np.ndarray, mask: np.ndarray, rows: np.ndarray, nodes: np.ndarray
+    ) -> np.ndarray:
+        """Prefix trees of sentences (`graphs.transformer.packed_text` describes the inputs) -> vectors (M, D).
+        Raises EngineError unless the text tower is causal and pooled at the end (`packs`)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cosines between vectors of a reduced precision and those of float32, and the same after the mean vector of the
+    reference has been subtracted from both: CLIP's vectors share a cone, which flatters the plain cosine."""
+
+    mean: float
+    minimum: float
+    centred_mean: float
+    centred_minimum: float
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"cosine {self.mean:.5f} (least {self.minimum:.5f}), centred {self.centred_mean:.4f} "
+            f"(least {self.centred_minimum:.4f}), {self.count} samples"
+        )
+
+
+def agreement(vectors: np.ndarray, reference: np.ndarray) -> Agreement:
+    """How well `vectors` (N, D) match `reference` (N, D), row by row. The centred figures need N >= 2 unlike rows."""
+    vectors, reference = _unit(vectors), _unit(reference)
+    plain = (vectors * reference).sum(1)
+    centre = reference.mean(0)
+    centred = (_unit(vectors - centre) * _unit(reference - centre)).sum(1)
+    return Agreement(
+        float(plain.mean()), float(plain.min()), float(centred.mean()), float(centred.min()), len(reference)
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(vectors / norms)

@@ -1,0 +1,101 @@
+"""Class names -> sentences, and the sentences of a class -> one vector. Templates are data files, English and Japanese.
+
+It knows nothing of models: what encodes the sentences is given to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from awase.errors import UsageError
+
+SLOT = "{}"
+_DATA = Path(__file__).parent / "data"
+_LANGUAGES = ("en", "ja")
+# Hiragana and katakana (half-width too), kanji with the mark 々.
+_JAPANESE = re.compile(
+    "[\u3005\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
+)
+
+
+def templates(name: str, language: str = "en") -> tuple[str, ...]:
+    """A named set of sentences with {} where a class name goes.
+
+    English: "simple" (one), "imagenet7", "imagenet80" (OpenAI's, openai/CLIP, MIT). Japanese: "simple",
+    "japanese37" (rinnakk/japanese-clip, Apache-2.0). Both: "ensemble", the largest of the language, and "none", the
+    name as it is. Raises UsageError that lists the names."""
+    sets = _read(f"templates_{_known(language)}")
+    if name not in sets:
+        raise UsageError(f"no templates are called {name!r} for language {language!r}; there are {', '.join(sets)}")
+    found = sets[name]
+    return tuple(sets[found] if isinstance(found, str) else found)
+
+
+def background(kind: Literal["sentences", "things"], language: str = "en") -> tuple[str, ...]:
+    """Everyday sentences, or names of common things, that have nothing to do with the user's: to judge against."""
+    return tuple(_read("background")[kind][_known(language)])
+
+
+def language_of(text: str) -> str:
+    """ "ja" where a kana or a kanji occurs, else "en". Chinese counts as Japanese, and French as English: this chooses
+    between the two sets of templates and no more."""
+    return "ja" if _JAPANESE.search(text) else "en"
+
+
+def class_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+    """For each of C names its K sentences, in the order of the templates. Raises UsageError for a name that is empty or
+    occurs twice and for a template without {}."""
+    check_labels(names)
+    if not templates:
+        raise UsageError("at least one template is needed; {} alone is the class name as it is")
+    for template in templates:
+        if SLOT not in template:
+            raise UsageError(f"the template {template!r} has no {SLOT} where the class name goes")
+    return [[template.replace(SLOT, name) for template in templates] for name in names]
+
+
+def check_labels(names: Sequence[str]) -> None:
+    """Raises UsageError for an empty list, an empty name or one that occurs twice."""
+    if isinstance(names, str):
+        raise UsageError(f"a list of labels is expected, and one string was given: {names!r}; put it in a list")
+    if not names:
+        raise UsageError("no labels were given; at least one is needed")
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise UsageError(f"label {index} is {name!r}; a label is a string with at least one letter")
+    twice = [name for name, count in Counter(name.strip() for name in names).items() if count > 1]
+    if twice:
+        raise UsageError(f"labels occur more than once: {', '.join(twice[:5])}; give each once")
+
+
+def classifier(names: Sequence[str], templates: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+    """(C, D) float32 unit vectors: for each name the mean of its prompts' unit vectors, of unit length again.
+
+    encode: M sentences -> (M, D) unit vectors; called once, every prompt once however often it occurs. Radford et al.,
+    2021 (arXiv:2103.00020), section 3.1.4."""
+    prompts = class_prompts(names, templates)
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(p for row in prompts for p in row))}
+    vectors = encode(list(place))
+    rows = np.array([[place[prompt] for prompt in row] for row in prompts])  # (C, K)
+    total = np.zeros((len(names), vectors.shape[1]), np.float32)
+    for k in range(rows.shape[1]):  # one template at a time: (C, K, D) at once would be a copy of everything
+        total += vectors[rows[:, k]]
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _known(language: str) -> str:
+    if language not in _LANGUAGES:
+        raise UsageError(f"there is no language {language!r} here; there are {', '.join(_LANGUAGES)}")
+    return language
+
+
+@cache
+def _read(name: str) -> Any:
+    return json.loads((_DATA / f"{name}.json").read_text("utf-8"))
