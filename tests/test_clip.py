@@ -125,6 +125,10 @@ def test_wrong_use_is_said_plainly(clip: Clip) -> None:
         clip.encode_texts("a cat")
     with pytest.raises(UsageError, match="list of pictures"):
         clip.encode_images(str(CAT))
+    with pytest.raises(UsageError, match="list of pictures"):
+        clip.encode_images(np.zeros((50, 60, 3), np.uint8))
+    with pytest.raises(UsageError, match="list of pictures"):
+        clip.encode_images(Image.open(CAT))
     with pytest.raises(UsageError, match="no labels"):
         clip.classify(CAT, [])
     with pytest.raises(UsageError, match="more than once"):

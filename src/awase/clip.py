@@ -105,8 +105,9 @@ class Clip:
     def stamp(self) -> dict[str, Any]:
         """What vectors depend on: two stamps are equal exactly when vectors may be compared and mixed."""
         return {
-            "model": self.name,
+            "family": self.checkpoint.architecture.name,
             "fingerprint": self.checkpoint.fingerprint,
+            "tokenizer": self.tokenizer.fingerprint,
             "engine": self.engine.name,
             "precision": self.engine.precision,
             "fast": self.fast,
@@ -194,10 +195,8 @@ class Clip:
         if not isinstance(templates, str):
             return prompts.classifier(labels, tuple(templates), self.encode_texts)
         prompts.check_labels(labels)
-        languages = [prompts.language_of(label) for label in labels]
         weights = np.empty((len(labels), self.dimension), np.float32)
-        for language in dict.fromkeys(languages):
-            mine = [i for i, its in enumerate(languages) if its == language]
+        for language, mine in _by_language(labels).items():
             sentences = prompts.templates(templates, language)
             weights[mine] = prompts.classifier([labels[i] for i in mine], sentences, self.encode_texts)
         return weights
@@ -245,9 +244,7 @@ class Clip:
         self._warn_of_languages(sentences)
         cosines = vector @ self.encode_texts(sentences).T
         fit = np.empty(len(sentences))
-        languages = [prompts.language_of(sentence) for sentence in sentences]
-        for language in dict.fromkeys(languages):
-            mine = [i for i, its in enumerate(languages) if its == language]
+        for language, mine in _by_language(sentences).items():
             fit[mine] = self.scoring.fit(cosines[:, mine], vector @ self._background(language).T)[0]
         return [Score(s, float(p), float(c)) for s, p, c in zip(sentences, fit, cosines[0], strict=True)]
 
@@ -270,6 +267,14 @@ class Clip:
                 LanguageWarning,
                 stacklevel=3,
             )
+
+
+def _by_language(sentences: Sequence[str]) -> dict[str, list[int]]:
+    """Language -> the places of its sentences."""
+    places: dict[str, list[int]] = {}
+    for place, sentence in enumerate(sentences):
+        places.setdefault(prompts.language_of(sentence), []).append(place)
+    return places
 
 
 def _best_first(names: Sequence[str], probabilities: np.ndarray, cosines: np.ndarray) -> list[Score]:
@@ -316,6 +321,8 @@ def checkpoint_of(model: str | PathLike[str] | None) -> Checkpoint:
 
 
 def _as_list(pictures: Iterable[Picture]) -> Iterable[Picture]:
-    if isinstance(pictures, (str, bytes, PathLike)):
+    """Refuses one picture where many are expected: iterating over it would give nonsense."""
+    one = isinstance(pictures, str | bytes | PathLike) or hasattr(pictures, "read") or hasattr(pictures, "convert")
+    if one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
         raise UsageError("encode_images takes a list of pictures, and was given one: put it in a list")
     return pictures

@@ -8,6 +8,7 @@
     ├── CheckpointError         a checkpoint is missing, damaged or of no known layout
     │   ├── UnsafeCheckpoint    it asks for code to be run
     │   └── TensorMismatch      its tensors are not those of the family that it looks like
+    ├── DataError               a data set is missing, damaged, or its parts do not fit together
     ├── EngineError             an engine or precision cannot run here
     ├── MissingExtra            an optional package is needed
     └── UsageError              arguments that make no sense together
@@ -56,6 +57,10 @@ class UnsafeCheckpoint(CheckpointError):
 
 class TensorMismatch(CheckpointError):
     """Tensors are missing, left over or of the wrong shape for the family that a checkpoint looks like."""
+
+
+class DataError(AwaseError):
+    """A data set is missing, damaged, of no known layout, or its parts do not fit together."""
 
 
 class EngineError(AwaseError):

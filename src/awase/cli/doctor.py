@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from awase.cli.options import add_model_flags, add_picture_flags, open_clip
+from awase.cli.options import add_model_flags, open_clip
 from awase.cli.output import show, table
 
 
@@ -13,8 +13,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser("doctor", help="what this machine can do, and how near to it we are")
     parser.add_argument("pictures", nargs="*", metavar="PICTURE", help="sample pictures (default: three of our own)")
     add_model_flags(parser)
-    add_picture_flags(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, fast=False, max_pixels=None, max_bytes=None, private_addresses=False)
 
 
 def run(given: argparse.Namespace) -> int:
