@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +20,14 @@ def vit_b32() -> Path:
     folder = CACHE / "vit-b-32"
     if not (folder / "model.safetensors").exists():
         import torch
-        from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+        from transformers import CLIPConfig, CLIPModel
 
-        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-        from references import write_clip_tokenizer
+        from awase import open_checkpoint, write_checkpoint
 
         torch.manual_seed(0)
-        CLIPModel(CLIPConfig(projection_dim=512)).save_pretrained(folder)
-        CLIPImageProcessorPil().save_pretrained(folder)
-        write_clip_tokenizer(folder)
+        with tempfile.TemporaryDirectory() as bare:
+            CLIPModel(CLIPConfig(projection_dim=512)).save_pretrained(bare)
+            write_checkpoint(open_checkpoint(bare), folder, "huggingface")  # the same, with tokenizer and processor
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from awase.encoding import families  # noqa: E402
 from awase.encoding.checkpoints import in_memory, open_checkpoint  # noqa: E402
 from awase.encoding.families import PUBLISHED, Architecture, Preprocessing, TextRule  # noqa: E402
 from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
+from awase.errors import CheckpointError, TensorMismatch  # noqa: E402
 
 OUTPUTS = ("vectors", "features", "patches")
 
@@ -309,3 +312,83 @@ def test_residual_branches_of_a_new_resnet_are_silent() -> None:
     towers = initialise(Towers(TINY["resnet"]), torch.Generator().manual_seed(0))
     assert towers.image.layer2[0].bn3.weight.abs().max() == 0
     assert towers.image.bn3.weight.min() == 1
+
+
+# ---- towers of other libraries -------------------------------------------------------------------------------------
+
+
+def open_clip_folder(folder: Path, vision: dict[str, Any], text: dict[str, Any], dimension: int = 24) -> Any:
+    """An OpenCLIP folder with towers of timm or transformers, and OpenCLIP's own model of it."""
+    open_clip = pytest.importorskip("open_clip")
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    config = {"embed_dim": dimension, "vision_cfg": vision, "text_cfg": text}
+    model = open_clip.CustomTextCLIP(**config).eval()
+    folder.mkdir()
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    settings = {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": references.OPENAI_STATISTICS}
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    return model
+
+
+PLAIN_TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+PLAIN_VISION = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
+
+
+@pytest.mark.parametrize(
+    ("model", "pool", "proj"),
+    [
+        ("test_vit", "token", "linear"),
+        ("test_vit", "avg", "mlp"),
+        ("test_vit2", "avg", ""),
+        ("test_resnet", "avg", "linear"),
+        ("test_convnext", "", "linear"),
+    ],
+)
+def test_image_towers_of_timm(model: str, pool: str, proj: str, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    vision = {"timm_model_name": model, "timm_pool": pool, "timm_proj": proj, "image_size": 160}
+    peer = open_clip_folder(tmp_path / "model", vision, PLAIN_TEXT)
+    checkpoint = open_checkpoint(tmp_path / "model")
+    towers = load_towers(checkpoint)
+    pixels = normalise(pictures(checkpoint.architecture), checkpoint.architecture.preprocessing)
+    with torch.no_grad():
+        found = towers.image(pixels, OUTPUTS)
+        agree(found["vectors"], peer.encode_image(pixels))
+        assert found["patches"].shape == (2, {"test_vit": 100, "test_vit2": 100}.get(model, 25), 24)
+
+
+@pytest.mark.parametrize("pooler", ["mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"])
+def test_text_towers_of_transformers(pooler: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.XLMRobertaConfig(vocab_size=500, max_position_embeddings=40, pad_token_id=1, **sizes)
+    config.save_pretrained(tmp_path / "encoder")
+    text = {"hf_model_name": str(tmp_path / "encoder"), "hf_pooler_type": pooler, "hf_proj_type": "mlp"}
+    text |= {"hf_model_pretrained": False, "context_length": 16, "hf_tokenizer_name": str(tmp_path / "encoder")}
+    peer = open_clip_folder(tmp_path / "model", PLAIN_VISION, text)
+    towers = load_towers(open_checkpoint(tmp_path / "model"))
+    ids, ends = torch.randint(5, 500, (3, 16)), torch.tensor([4, 9, 15])
+    ids[torch.arange(16) > ends[:, None]] = 1
+    with torch.no_grad():
+        agree(towers.text(ids, ends), peer.encode_text(ids))
+        agree(towers.text.forward_embeddings(towers.text.tokens(ids), ends), peer.encode_text(ids))
+
+
+def test_an_encoder_whose_configuration_cannot_be_had(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    tower = families.ExternalTower("transformers", str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match="nowhere"):
+        Towers(dataclasses.replace(TINY["clip"], text=tower))
+
+
+def test_weights_that_are_not_those_of_the_external_tower(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    tower = families.ExternalTower("timm", "test_vit", (("pool", "token"), ("proj", "linear")), image_size=160)
+    architecture = dataclasses.replace(TINY["clip"], image=tower)
+    tensors = {name: value.numpy() for name, value in tiny("clip").state_dict().items()}
+    with pytest.raises(TensorMismatch, match="trunk"):
+        load_towers(in_memory(architecture, tensors))

@@ -24,7 +24,7 @@ import numpy as np
 from awase.encoding import prompts
 from awase.encoding.checkpoints import Checkpoint, open_checkpoint
 from awase.encoding.engines import Agreement, Engine, agreement, open_engine
-from awase.encoding.families import TextTransformer
+from awase.encoding.graphs.limits import shares_prefixes
 from awase.encoding.pictures import Limits, Picture
 from awase.encoding.pipeline import Encoded, encode_stream
 from awase.encoding.preprocessing import prepare_source
@@ -164,15 +164,9 @@ class Clip:
             )
         if not tokens.ids:
             return np.empty((0, self.dimension), np.float32)
-        if len(tokens.ids) >= MANY and self._shares_prefixes:
+        if len(tokens.ids) >= MANY and shares_prefixes(self.checkpoint.architecture):
             return unit(encode_prefixes_once(tokens, self.engine.packed_texts, self.tokenizer.pad))
         return unit(encode_sentences(tokens, self.engine.texts, self.tokenizer.pad))
-
-    @property
-    def _shares_prefixes(self) -> bool:
-        """Whether sentences that begin alike may be encoded once: no token of a causal tower sees a later one."""
-        text = self.checkpoint.architecture.text
-        return isinstance(text, TextTransformer) and text.causal and text.pooling == "end"
 
     # ---- what the space is for -------------------------------------------------------------------------------------
 

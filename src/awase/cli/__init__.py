@@ -9,10 +9,10 @@ import warnings
 from collections.abc import Sequence
 
 from awase import __version__
-from awase.cli import classify, convert, doctor, encode, match, models
+from awase.cli import classify, convert, doctor, encode, evaluate, match, models, score
 from awase.errors import AwaseError
 
-COMMANDS = (classify, encode, match, models, convert, doctor)
+COMMANDS = (classify, encode, match, evaluate, score, models, convert, doctor)
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 
 

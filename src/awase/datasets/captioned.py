@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from awase.datasets.labelled import NOTHING
 from awase.encoding.pictures import Picture
 from awase.errors import DataError
 
@@ -26,7 +25,7 @@ class Captioned:
     captions: Sequence[str]
     owners: np.ndarray
     column: str = "captions"
-    groups: Mapping[str, tuple[str, ...]] = NOTHING
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 
 from awase.encoding.pictures import Picture
 from awase.errors import DataError
-
-NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,9 @@ class Labelled:
     targets: np.ndarray
     keys: tuple[str, ...]
     names: Mapping[str, tuple[str, ...]]
-    templates: Mapping[str, tuple[str, ...]] = NOTHING
+    templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metric: str = "top1"
-    groups: Mapping[str, tuple[str, ...]] = NOTHING
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,17 @@ from PIL import Image
 from awase.encoding.formats import MEBIBYTE, excess_of, format_of, look_of
 from awase.errors import AwaseError, PictureError, PictureTooLarge
 
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+
+class Openable(Protocol):
+    """What opens afresh each time, and so may be read again, or in two threads at once: a member of an archive."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self, mode: str, /) -> BinaryIO: ...
+
+
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Openable | Image.Image | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,9 @@ _TRANSPOSES = {
 def open_picture(source: Picture, limits: Limits = DEFAULT_LIMITS, at_least: int | None = None) -> Image.Image:
     """The first frame of `source`, decoded, upright, opaque, of eight bits, in its own mode (see the module's text).
 
-    source: a path, the bytes of a file, a binary file object (read from where it stands), an http(s) address (under
-    `limits`), a PIL image, or an array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16 (65535 is
-    white) or floats in 0..1 (1 is white).
+    source: a path, the bytes of a file, a binary file object (read from where it stands), what has `open("rb")` (a
+    member of an archive), an http(s) address (under `limits`), a PIL image, or an array: (H, W), (H, W, 1), (H, W, 3)
+    RGB or (H, W, 4) RGBA; uint8, uint16 (65535 is white) or floats in 0..1 (1 is white).
     at_least: permission to decode a JPEG at 1/2, 1/4 or 1/8 of its size while both sides keep `at_least` pixels;
     `preprocessing.prepare` then places the picture as it would the whole one.
 
@@ -167,6 +177,11 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[str | Path]:
     return found
 
 
+def is_picture_name(name: str) -> bool:
+    """Whether a file's name (without its folder) is that of a picture: .jpg, .heic, ..., and not hidden."""
+    return _PICTURE_NAME.fullmatch(name) is not None
+
+
 def _pictures_below(folder: Path) -> list[Path]:
     found: list[Path] = []
 
@@ -193,6 +208,9 @@ def _read(source: object, name: str, limits: Limits) -> bytes:
         return _read_file(os.fsdecode(source), name, limits)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
+    if callable(getattr(source, "open", None)):
+        with cast(Openable, source).open("rb") as stream:
+            return _read_stream(stream, name, limits.bytes)
     if callable(getattr(source, "read", None)):
         return _read_stream(cast(BinaryIO, source), name, limits.bytes)
     remedy = "give a path, bytes, a binary file object, an http(s) address, a PIL image or a NumPy array"

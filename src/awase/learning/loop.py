@@ -55,8 +55,8 @@ def train(
     """Changes `weights` in place, step by step, to make the sum of `losses(step)` smaller.
 
     losses: the parts of the loss, already weighted, by name; what is random in them is theirs. report: is told the
-    parts, the rate and the seconds since the start, after each step. Raises TrainingFailed, naming step and part, before
-    a loss or gradient that is not finite reaches the weights."""
+    parts, the rate and the seconds since the start, after each step. Raises TrainingFailed, naming step and part,
+    before a loss or gradient that is not finite reaches the weights."""
     optimiser = torch.optim.AdamW(_groups(weights, schedule.decay), lr=schedule.rate, betas=(0.9, 0.98))
     started = time.perf_counter()
     for step in range(schedule.steps):

@@ -10,21 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def contrastive(pictures: Tensor, sentences: Tensor, scale: Tensor, same: Tensor | None = None) -> Tensor:
+def contrastive(pictures: Tensor, sentences: Tensor, scale: Tensor) -> Tensor:
     """The symmetric softmax loss of CLIP (InfoNCE). Radford et al., 2021 (arXiv:2103.00020), figure 3.
 
-    pictures, sentences: (B, D); row i of one belongs to row i of the other. With S = scale * pictures @ sentences.T
-    it is the mean of both cross entropies, rows to the diagonal and columns to the diagonal; at equal S it is ln B.
-
-    same: (B,) int64, rows with equal numbers belong together as well (two pictures with the same caption). Their
-    probability is then shared out evenly, as in UniCL (Yang et al., 2022, arXiv:2204.03610, equation 2)."""
+    pictures (B, D), sentences (B + E, D): row i of one belongs to row i of the other, and the last E sentences to no
+    picture here; they are further rivals for the pictures to be told from. With S = scale * pictures @ sentences.T it
+    is the mean of two cross entropies to the diagonal: rows of S, and columns of its square part. At equal S and E = 0
+    it is ln B."""
     scores = scale * pictures @ sentences.T
-    if same is None:
-        target = torch.arange(len(scores), device=scores.device)
-        return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-    together = (same[:, None] == same).to(scores.dtype)
-    shares = together / together.sum(1, keepdim=True)
-    return (F.cross_entropy(scores, shares) + F.cross_entropy(scores.T, shares)) / 2
+    own = torch.arange(len(pictures), device=pictures.device)
+    return (F.cross_entropy(scores, own) + F.cross_entropy(scores[:, : len(own)].T, own)) / 2
 
 
 def class_names(

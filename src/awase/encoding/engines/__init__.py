@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from awase.encoding.checkpoints.checkpoint import Checkpoint
 from awase.encoding.engines.engine import Agreement, Engine, agreement
 from awase.encoding.engines.machine import Machine, machine
 from awase.errors import UsageError
 
-__all__ = ["Agreement", "Engine", "Machine", "agreement", "available_engines", "describe_machine", "machine"]
-__all__ += ["open_engine"]
+__all__ = [
+    "Agreement",
+    "Engine",
+    "Machine",
+    "agreement",
+    "available_engines",
+    "describe_machine",
+    "machine",
+    "open_engine",
+]
 
 # What each engine computes in, as far as the machine does.
 PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16"), "torch": ("fp32", "bf16", "fp16")}
@@ -55,6 +61,8 @@ def _chosen(checkpoint: Checkpoint, precision: str) -> str:
 
 def available_engines() -> dict[str, str]:
     """Name -> version and precisions, or how to install it."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name, precisions in PRECISIONS.items():
         try:

@@ -8,20 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from awase.encoding import families
 from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints.checkpoint import Checkpoint
-from awase.encoding.families import Architecture
 from awase.encoding.graphs import VERSION
-from awase.errors import EngineError
 
-Tower = Literal["image", "text", "packed-text"]
+Tower = Literal["image", "text"]
 Number = Literal["fp32", "int8", "int7"]
 # One folder holds the weights of a tower once and a graph for each of these sets of outputs.
 MODELS: dict[Tower, dict[str, tuple[str, ...]]] = {
     "image": {"pooled.onnx": ("vectors", "features"), "dense.onnx": ("vectors", "features", "patches")},
-    "text": {"text.onnx": ("vectors",)},
-    "packed-text": {"text.onnx": ("vectors",)},
+    "text": {"text.onnx": ("vectors",), "packed.onnx": ("packed",)},
 }
 
 
@@ -43,21 +39,9 @@ def graph_folder(checkpoint: Checkpoint, tower: Tower, number: Number, again: bo
 
 
 def _build(checkpoint: Checkpoint, tower: Tower, number: Number, folder: Path) -> None:
-    from awase.encoding.graphs.towers import image_graph, packed_text_graph, text_graph  # imports onnx
+    from awase.encoding.graphs.towers import image_graph, text_graph  # imports onnx
 
-    build = {"image": image_graph, "text": text_graph, "packed-text": packed_text_graph}[tower]
-    build(checkpoint.architecture, checkpoint.load(), None if number == "fp32" else number).save(folder, MODELS[tower])
-
-
-def refuse_external(architecture: Architecture) -> None:
-    if architecture.external:
-        raise EngineError(
-            f"{architecture.name}: a tower belongs to another library, so it runs in torch only: use engine='torch'"
-        )
-
-
-def refuse_unpackable(architecture: Architecture) -> None:
-    """Prefixes can be shared where no token sees a later one and the vector is read at the sentence's end."""
-    text = architecture.text
-    if not (isinstance(text, families.TextTransformer) and text.causal and text.pooling == "end"):
-        raise EngineError(f"{architecture.name}: only a causal text tower pooled at the end can share prefixes")
+    build = image_graph if tower == "image" else text_graph
+    graph = build(checkpoint.architecture, checkpoint.load(), None if number == "fp32" else number)
+    models = {file: outputs for file, outputs in MODELS[tower].items() if set(outputs) <= set(graph.outputs)}
+    graph.save(folder, models)

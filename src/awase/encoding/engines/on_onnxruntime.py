@@ -4,21 +4,23 @@ are there, onnx or the checkpoint."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from awase.encoding import families
 from awase.encoding.checkpoints.checkpoint import Checkpoint
-from awase.encoding.engines.graph_files import Number, Tower, graph_folder, refuse_external, refuse_unpackable
+from awase.encoding.engines.graph_files import Number, Tower, graph_folder
 from awase.encoding.engines.machine import machine
+from awase.encoding.graphs.limits import refuse_external, refuse_quantised_convolutions, refuse_unpackable
 from awase.errors import EngineError
 
-# Packing the weights for fast products takes as long as some six runs on unpacked ones lose (ViT-B/32: 0.5 s against
-# 0.08 s a run), so a session is opened unpacked, in hundredths of a second, and packed when it turns out to be used.
-UNPACKED_RUNS = 6
+# Laying the weights out for fast products takes ONNX Runtime ten times as long as opening a graph (ViT-B/32: 0.5 s
+# against 0.05) and saves a picture alone 0.08 s. A session is therefore opened without, and anew with it after it has
+# run for so many seconds: a command that looks at one picture never waits for what it would not use.
+PATIENCE = 1.0
 
 
 class OnnxRuntimeEngine:
@@ -34,10 +36,8 @@ class OnnxRuntimeEngine:
             raise EngineError(
                 f"ONNX Runtime runs in fp32 or int8 here, not in {precision}: use engine='openvino' or 'torch'"
             )
-        if precision == "int8" and not isinstance(checkpoint.architecture.image, families.VisionTransformer):
-            raise EngineError(
-                f"{checkpoint.architecture.name}: int8 makes a convolutional image tower slower: use precision='fp32'"
-            )
+        if precision == "int8":
+            refuse_quantised_convolutions(checkpoint.architecture)
         self.precision = precision
         self._checkpoint = checkpoint
         self._threads = threads or machine().cores
@@ -55,7 +55,7 @@ class OnnxRuntimeEngine:
     ) -> np.ndarray:
         refuse_unpackable(self._checkpoint.architecture)
         inputs = {"ids": ids, "positions": positions, "mask": mask, "rows": rows, "nodes": nodes}
-        return self._graph("packed-text", "text.onnx").run(["vectors"], inputs)[0]
+        return self._graph("text", "packed.onnx").run(["packed"], inputs)[0]
 
     def _graph(self, tower: Tower, file: str) -> _Graph:
         number: Number = "fp32" if self.precision == "fp32" else "int8" if machine().multiplies_bytes else "int7"
@@ -67,36 +67,44 @@ class OnnxRuntimeEngine:
 
 
 class _Graph:
-    """One graph, opened when it is first run."""
+    """One graph, opened when it is first run, and for speed when it has been run for a while."""
 
     def __init__(self, find: Callable[[bool], Path], threads: int) -> None:
         self._find, self._threads = find, threads
         self._lock = threading.Lock()
         self._session: Any = None
-        self._runs = 0
+        self._fast = False
+        self._seconds = 0.0
 
     def run(self, outputs: Sequence[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         with self._lock:
-            if self._runs in (0, UNPACKED_RUNS):
-                self._session = self._open(packed=self._runs > 0)
-            self._runs += 1
+            worthwhile = self._seconds > PATIENCE
+            if self._session is None or (worthwhile and not self._fast):
+                self._session = None  # the weights of two sessions would lie in memory at once
+                self._session, self._fast = self._open(fast=worthwhile), worthwhile
             session = self._session
-        return cast(list[np.ndarray], session.run(list(outputs), inputs))
+        used = {value.name: inputs[value.name] for value in session.get_inputs()}  # SigLIP has no use for `ends`
+        started = time.perf_counter()
+        found = session.run(list(outputs), used)
+        self._seconds += time.perf_counter() - started
+        return cast(list[np.ndarray], found)
 
-    def _open(self, packed: bool) -> Any:
+    def _open(self, fast: bool) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores have pictures to decode
         options.log_severity_level = 3  # errors only: its warnings are about shapes that are meant to vary
-        if not packed:
+        if not fast:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.add_session_config_entry("session.disable_prepacking", "1")
 
-        def opened(again: bool) -> Any:
-            return onnxruntime.InferenceSession(self._find(again), options, providers=["CPUExecutionProvider"])
+        def opened(path: Path) -> Any:
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
+        path = self._find(False)
         try:
-            return opened(again=False)
-        except Exception:  # whatever ONNX Runtime says of a damaged file: what is in the cache can be made again
-            return opened(again=True)
+            return opened(path)
+        except Exception:  # ONNX Runtime's errors share no class; a damaged file in the cache can be made again
+            return opened(self._find(True))

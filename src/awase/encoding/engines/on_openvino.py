@@ -10,8 +10,9 @@ import numpy as np
 
 from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints.checkpoint import Checkpoint
-from awase.encoding.engines.graph_files import Tower, graph_folder, refuse_external, refuse_unpackable
+from awase.encoding.engines.graph_files import Tower, graph_folder
 from awase.encoding.engines.machine import machine
+from awase.encoding.graphs.limits import refuse_external, refuse_unpackable
 from awase.errors import EngineError, MissingExtra
 
 
@@ -60,7 +61,7 @@ class OpenVinoEngine:
     ) -> np.ndarray:
         refuse_unpackable(self._checkpoint.architecture)
         inputs = {"ids": ids, "positions": positions, "mask": mask, "rows": rows, "nodes": nodes}
-        return self._run("packed-text", "text.onnx", inputs)["vectors"]
+        return self._run("text", "packed.onnx", inputs)["packed"]
 
     def _run(self, tower: Tower, file: str, inputs: dict[str, np.ndarray]) -> dict[Any, np.ndarray]:
         with self._lock:
@@ -68,5 +69,6 @@ class OpenVinoEngine:
             if model is None:
                 path = graph_folder(self._checkpoint, tower, "fp32") / file
                 model = self._models[tower, file] = self._core.compile_model(path, "CPU", self._settings)
-            results = model(inputs)  # copies: with share_outputs the next run would overwrite them
+            used = {value.any_name: inputs[value.any_name] for value in model.inputs}  # SigLIP has no use for `ends`
+            results = model(used)  # copies: with share_outputs the next run would overwrite them
         return {name: results[value] for value in model.outputs for name in value.names}

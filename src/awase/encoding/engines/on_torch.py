@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from awase.encoding.checkpoints.checkpoint import Checkpoint
-from awase.encoding.engines.graph_files import refuse_unpackable
 from awase.encoding.engines.machine import machine
+from awase.encoding.graphs.limits import refuse_unpackable
 from awase.errors import EngineError, MissingExtra
 
 

@@ -50,6 +50,10 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
 
+    @property
+    def outputs(self) -> list[str]:
+        return [value.name for value in self._outputs]
+
     # ---- nodes ----
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -111,7 +115,8 @@ class Graph:
     # ---- the result ----
 
     def model(self, outputs: Sequence[str] | None = None) -> ModelProto:
-        """The graph of these outputs (all, if not told) in memory. Protobuf allows 2 GB; `save` has no limit."""
+        """The graph of these outputs (all, if not told), with the inputs that they depend on, in memory. Protobuf
+        allows 2 GB; `save` has no limit."""
         held = {name: numpy_helper.from_array(as_stored(values), name) for name, values in self._weights.items()}
         return self._assemble(held, outputs)
 
@@ -123,6 +128,7 @@ class Graph:
         try:
             with open(partial / "weights.bin", "wb") as file:
                 held = {name: _write(file, name, values) for name, values in self._weights.items()}
+                os.fsync(file.fileno())  # else a crash of the machine could leave zeros under a finished name
             for name, outputs in models.items():
                 (partial / name).write_bytes(self._assemble(held, outputs).SerializeToString())
             os.replace(partial, folder)
@@ -134,8 +140,9 @@ class Graph:
     def _assemble(self, held: Mapping[str, TensorProto], outputs: Sequence[str] | None) -> ModelProto:
         wanted = [value for value in self._outputs if outputs is None or value.name in outputs]
         nodes, needed = self._leading_to({value.name for value in wanted})
+        inputs = [value for value in self._inputs if value.name in needed]
         weights = [value for name, value in held.items() if name in needed]
-        graph = helper.make_graph(nodes, self.name, self._inputs, wanted, weights)
+        graph = helper.make_graph(nodes, self.name, inputs, wanted, weights)
         versions = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(
             graph, opset_imports=versions[: 1 + bool(self.quantised)], ir_version=IR_VERSION, producer_name="awase"

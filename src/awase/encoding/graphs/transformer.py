@@ -38,7 +38,7 @@ def image(g: Graph, sizes: families.VisionTransformer, preprocessing: Preprocess
 
 
 def text(g: Graph, sizes: families.TextTransformer, dimension: int) -> None:
-    """Adds the inputs `ids` (B, L) and `ends` (B,) and the output "vectors"."""
+    """Adds the inputs `ids` (B, L) and `ends` (B,) and the output "vectors" (B, D)."""
     ids, ends = g.input("ids", INT64, ["B", "L"]), g.input("ends", INT64, ["B"])
     length = g.op("Shape", ids, start=1, end=2)
     positions = g.op("Slice", g.weight("positions"), g.ints(0), length, g.ints(0))
@@ -47,32 +47,32 @@ def text(g: Graph, sizes: families.TextTransformer, dimension: int) -> None:
     for i in range(sizes.layers - 1):
         x = block(g, f"blocks.{i}", sizes, x, mask=mask)
     if sizes.pooling == "last":
-        query = g.op("Slice", x, g.ints(-1), g.ints(np.iinfo(np.int64).max), g.ints(1))
-        seen = g.op("Slice", mask, g.ints(-1), g.ints(np.iinfo(np.int64).max), g.ints(0)) if mask else ""
+        query, seen = _last(g, x, axis=1), _last(g, mask, axis=0) if mask else ""
     else:
-        place = g.op("Concat", g.op("Unsqueeze", _rows(g, ends), g.ints(1)), g.op("Unsqueeze", ends, g.ints(1)), axis=1)
-        query = g.op("Unsqueeze", g.op("GatherND", x, place), g.ints(1))
+        query = g.op("Unsqueeze", _pick(g, x, _counted(g, ends), ends), g.ints(1))
         seen = g.op("Unsqueeze", g.op("Gather", mask, ends), g.ints(1, 2)) if mask else ""  # (B, 1, 1, L)
     x = block(g, f"blocks.{sizes.layers - 1}", sizes, x, query, seen)
     g.output("vectors", _project(g, sizes, g.op("Squeeze", x, g.ints(1))), ["B", dimension])
+    if sizes.causal and sizes.pooling == "end":
+        packed_text(g, sizes, dimension, ids)
 
 
-def packed_text(g: Graph, sizes: families.TextTransformer, dimension: int) -> None:
-    """Prefix trees of sentences in rows, for causal towers: what sentences share at their start is encoded once.
+def packed_text(g: Graph, sizes: families.TextTransformer, dimension: int, ids: str) -> None:
+    """The output "packed" (M, D), for prefix trees of sentences in rows: what sentences share at their start is encoded
+    once, which a causal tower allows exactly.
 
-    Inputs: ids (B, T), the nodes of a row's trees; positions (B, T), how deep each lies; mask (B, T, T) bool, true
-    where the node of a row may see the node of a column (itself and its ancestors); rows (M,) and nodes (M,), where
-    the sentences end. Output: "vectors" (M, D)."""
-    ids, positions = g.input("ids", INT64, ["B", "T"]), g.input("positions", INT64, ["B", "T"])
-    visible = g.input("mask", BOOL, ["B", "T", "T"])
+    Inputs: `ids` (B, L), the nodes of a row's trees; `positions` (B, L), how deep each lies; `mask` (B, L, L) bool,
+    true where the node of a row may see that of a column (itself and its ancestors); `rows` and `nodes` (M,), where
+    the sentences end."""
+    positions, mask = g.input("positions", INT64, ["B", "L"]), g.input("mask", BOOL, ["B", "L", "L"])
     rows, nodes = g.input("rows", INT64, ["M"]), g.input("nodes", INT64, ["M"])
-    x = g.op("Add", g.op("Gather", g.weight("tokens.weight"), ids), g.op("Gather", g.weight("positions"), positions))
-    mask = g.op("Where", visible, g.constant(0), g.constant(-np.inf))
-    mask = g.op("Unsqueeze", mask, g.ints(1))  # (B, 1, T, T)
-    for i in range(sizes.layers):
-        x = block(g, f"blocks.{i}", sizes, x, mask=mask)
-    place = g.op("Concat", g.op("Unsqueeze", rows, g.ints(1)), g.op("Unsqueeze", nodes, g.ints(1)), axis=1)
-    g.output("vectors", _project(g, sizes, g.op("GatherND", x, place)), ["M", dimension])
+    seen = g.op("Unsqueeze", g.op("Where", mask, g.constant(0), g.constant(-np.inf)), g.ints(1))  # (B, 1, L, L)
+    depths = g.op("Gather", g.weight("positions"), positions)
+    x = g.op("Add", g.op("Gather", g.weight("tokens.weight"), ids), depths)
+    for i in range(sizes.layers - 1):
+        x = block(g, f"blocks.{i}", sizes, x, mask=seen)
+    x = block(g, f"blocks.{sizes.layers - 1}", sizes, x, query=x, mask=seen)  # the same weights as in `text`
+    g.output("packed", _project(g, sizes, _pick(g, x, rows, nodes)), ["M", dimension])
 
 
 def block(g: Graph, name: str, sizes: Sizes, x: str, query: str = "", mask: str = "") -> str:
@@ -167,7 +167,17 @@ def _causal_mask(g: Graph, sizes: families.TextTransformer, length: str) -> str:
     return g.op("Slice", whole, g.ints(0, 0), both, g.ints(0, 1))
 
 
-def _rows(g: Graph, ends: str) -> str:
-    """0 ... B-1."""
-    count = g.op("Squeeze", g.op("Shape", ends), g.ints(0))
+def _counted(g: Graph, x: str) -> str:
+    """0 ... B-1 for something of B rows."""
+    count = g.op("Squeeze", g.op("Shape", x, start=0, end=1), g.ints(0))
     return g.op("Range", g.constant(0, np.int64), count, g.constant(1, np.int64))
+
+
+def _pick(g: Graph, x: str, rows: str, columns: str) -> str:
+    """(B, L, w) -> (M, w), the tokens at M places."""
+    places = [g.op("Unsqueeze", place, g.ints(1)) for place in (rows, columns)]
+    return g.op("GatherND", x, g.op("Concat", *places, axis=1))
+
+
+def _last(g: Graph, x: str, axis: int) -> str:
+    return g.op("Slice", x, g.ints(-1), g.ints(np.iinfo(np.int64).max), g.ints(axis))

@@ -1,0 +1,169 @@
+"""How far a linear classifier on frozen features gets: of a Clip, or of any other backbone, to compare with.
+
+`probes` has the protocol. Training and validation pictures fit the classifier; test pictures are classified once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from awase.clip import Clip
+from awase.datasets.labelled import Labelled
+from awase.encoding.families import ExternalTower
+from awase.encoding.scoring import softmax
+from awase.errors import DataError, UsageError
+from awase.evaluation.backbones import Backbone, backbone_features, backbone_provenance
+from awase.evaluation.intervals import bootstrap, mean_of_proportions, proportion
+from awase.evaluation.probes import Features, Probe, fit_few_shot_probe, fit_probe
+from awase.evaluation.provenance import provenance
+from awase.evaluation.results import Figure, Result
+from awase.evaluation.vectors import PictureVectors, left_out, picture_vectors
+
+SAME = 1 - 1e-6  # cosine of centred features from which two pictures are taken for one
+
+
+def linear_probe(
+    model: Clip | Backbone,
+    train: Labelled,
+    test: Labelled,
+    validation: Labelled | None = None,
+    shots: Sequence[int] | None = None,
+    seeds: int = 3,
+) -> Result:
+    """Accuracy on `test` of a classifier from all training pictures and, with `shots`, from a few of each class.
+
+    A Clip's features are those before the projection, where it gives them. items: "correct", "probability" (of the
+    answer), "target", "predicted", "picture". tables: "strengths" (validation accuracy at each) and "few_shot" (mean
+    over `seeds` draws, standard deviation over them, interval over test pictures)."""
+    output, read = _reader(model)
+    splits = [_split(read(data), data, test) for data in (train, test, validation) if data is not None]
+    known = splits[2].features if validation is not None else None
+    (learnt, _, _), (asked, kept, _) = splits[:2]
+    probe = fit_probe(learnt, len(test.keys), known)
+    items = {**_answers(probe, asked), "picture": kept}
+    figures = _figures(items)
+    tables = {"strengths": [{"strength": s, "accuracy": a} for s, a in probe.tried.items()]}
+    notes = [note for split in splits for note in split.notes] + _seen_before(learnt, asked)
+    if shots:
+        curve, more = _few_shot_curve(learnt, asked, known, len(test.keys), shots, seeds)
+        figures |= {f"top1_{n}_shot": figure for n, (figure, _) in curve.items()}
+        tables["few_shot"] = [row for _, row in curve.values()]
+        notes += more
+    return Result(
+        task="linear-probe",
+        data=test.name,
+        split=test.split,
+        model=model.name,
+        n=len(asked),
+        figures=figures,
+        settings={
+            "features": output,
+            "metric": "top1",
+            "strength": probe.strength,
+            "train": len(learnt),
+            "validation": len(known) if known else "a fifth of train",
+            **({"shots": list(shots), "seeds": seeds} if shots else {}),
+        },
+        items=items,
+        tables=tables,
+        notes=notes,
+        provenance=provenance(model, test) if isinstance(model, Clip) else backbone_provenance(model, test),
+    )
+
+
+class _Split(NamedTuple):
+    features: Features
+    kept: np.ndarray
+    notes: list[str]
+
+
+def _reader(model: Clip | Backbone) -> tuple[str, Callable[[Labelled], PictureVectors]]:
+    """What is read from a model, and how."""
+    if isinstance(model, Backbone):
+        return "features", lambda data: backbone_features(model, data)
+    if isinstance(model.checkpoint.architecture.image, ExternalTower):  # another library's: it gives vectors only
+        return "vectors", lambda data: picture_vectors(model, data, "vectors")
+    return "features", lambda data: picture_vectors(model, data, "features")
+
+
+def _split(found: PictureVectors, data: Labelled, test: Labelled) -> _Split:
+    if data.multi_label:
+        raise DataError(f"{data.name}: a linear probe takes pictures of one class each, and here they may have several")
+    if data.keys != test.keys:
+        raise DataError(
+            f"{data.name}, {data.split} and {test.name}, {test.split} have different classes "
+            f"({len(data.keys)} and {len(test.keys)}); a classifier needs the same in the same order"
+        )
+    return _Split(Features(found.rows, data.targets[found.kept]), found.kept, [*data.notes, *left_out(found.errors)])
+
+
+def _answers(probe: Probe, test: Features) -> dict[str, np.ndarray]:
+    probabilities = softmax(probe.linear.logits(test.rows))
+    predicted = probabilities.argmax(axis=1)
+    return {
+        "correct": predicted == test.targets,
+        "probability": probabilities.max(axis=1),
+        "target": test.targets,
+        "predicted": predicted,
+    }
+
+
+def _figures(items: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    correct, n = items["correct"], len(items["correct"])
+    sizes, right = np.bincount(items["target"]), np.bincount(items["target"], correct)
+    right, sizes = right[sizes > 0], sizes[sizes > 0]
+    return {
+        "top1": Figure(float(correct.mean()), proportion(int(correct.sum()), n), n),
+        "mean_per_class": Figure(float((right / sizes).mean()), mean_of_proportions(right, sizes), n),
+    }
+
+
+def _few_shot_curve(
+    train: Features, test: Features, validation: Features | None, classes: int, shots: Sequence[int], seeds: int
+) -> tuple[dict[int, tuple[Figure, dict[str, Any]]], list[str]]:
+    """shots -> its figure and its row for the table; notes on what could not be drawn."""
+    if seeds < 1 or any(n < 1 for n in shots):
+        raise UsageError(f"few-shot curves need at least one seed and one shot; given were {seeds} and {list(shots)}")
+    curve, notes = {}, []
+    fewest = int(np.bincount(train.targets, minlength=classes).min())
+    for n in sorted(set(shots)):
+        if n > fewest:
+            notes.append(f"{n} shots: some classes have only {fewest} training pictures, and gave what they have")
+        try:
+            probes = [fit_few_shot_probe(train, classes, n, seed, validation) for seed in range(seeds)]
+        except DataError as problem:
+            notes.append(f"{n} shots left out: {problem}")
+            continue
+        correct = np.stack([probe.linear.logits(test.rows).argmax(axis=1) == test.targets for probe in probes])
+        low, high = bootstrap(correct.mean(axis=0))
+        mean, each = float(correct.mean()), correct.mean(axis=1)
+        deviation = float(each.std(ddof=1)) if seeds > 1 else 0.0
+        row = {"shots": n, "top1": mean, "low": low, "high": high, "deviation": deviation, "seeds": seeds}
+        curve[n] = Figure(mean, (low, high), len(test)), row
+    return curve, notes
+
+
+def _seen_before(train: Features, test: Features) -> list[str]:
+    """A note where test pictures are among the training pictures: of equal pictures, features are equal.
+
+    Along any one direction equal features lie at one place; only neighbours there are compared in full."""
+    centre = train.rows.mean(axis=0)
+    seen, asked = (_unit(split.rows - centre) for split in (train, test))
+    direction = np.random.default_rng(0).standard_normal(seen.shape[1], np.float32)
+    places = seen @ direction
+    order = np.argsort(places)
+    reach = 5 * np.sqrt(2 * (1 - SAME))  # five standard deviations of what equal pictures may lie apart
+    start, end = (np.searchsorted(places[order], asked @ direction + by) for by in (-reach, reach))
+    twice = sum(
+        bool((seen[order[a:b]] @ row > SAME).any()) for row, a, b in zip(asked, start, end, strict=True) if b > a
+    )
+    if not twice:
+        return []
+    return [f"{twice:,} of {len(test):,} test pictures are also among the training pictures: the figures flatter"]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

@@ -1,0 +1,307 @@
+"""Every engine gives what torch in float32 gives, says what it runs on, and refuses what it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from awase.encoding import engines
+from awase.encoding.checkpoints.checkpoint import Checkpoint, in_memory
+from awase.encoding.engines import Machine, agreement, machine, on_onnxruntime, open_engine
+from awase.encoding.families import ExternalTower, clip_vit
+from awase.errors import EngineError, MissingExtra, UsageError
+
+torch = pytest.importorskip("torch")
+
+from awase.encoding.towers import Towers, initialise  # noqa: E402
+from test_towers import OUTPUTS, TINY, pictures, sentences, tiny  # noqa: E402
+
+bf16_here = pytest.mark.skipif(not machine().computes_bf16, reason="no bf16 in this processor")
+
+
+def checkpoint_of(name: str) -> Checkpoint:
+    return in_memory(TINY[name], {key: value.numpy() for key, value in tiny(name).state_dict().items()})
+
+
+def inputs_of(name: str, count: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids, ends = sentences(TINY[name], count)
+    return pictures(TINY[name], count).numpy(), (ids % TINY[name].text.vocabulary).numpy(), ends.numpy()
+
+
+def engine_or_skip(checkpoint: Checkpoint, name: str, precision: str = "fp32") -> Any:
+    try:
+        return open_engine(checkpoint, name, precision)
+    except MissingExtra:
+        pytest.skip(f"{name} is not installed")
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_engines_equal_torch(engine: str, name: str) -> None:
+    checkpoint, (pixels, ids, ends) = checkpoint_of(name), inputs_of(name)
+    reference, tested = open_engine(checkpoint, "torch:cpu"), engine_or_skip(checkpoint, engine)
+    expected = reference.images(pixels, OUTPUTS)
+    for outputs in (OUTPUTS, ("vectors",), ("features", "vectors"), ("patches",)):
+        found = tested.images(pixels, outputs)
+        assert list(found) == list(outputs)
+        for output, values in found.items():
+            assert values.dtype == np.float32
+            assert values.flags.c_contiguous
+            np.testing.assert_allclose(values, expected[output], atol=1e-4 * np.abs(expected[output]).max())
+    np.testing.assert_allclose(tested.texts(ids, ends), reference.texts(ids, ends), atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch:cpu"])
+def test_results_are_the_callers_to_keep(engine: str) -> None:
+    pixels, ids, ends = inputs_of("clip")
+    tested = engine_or_skip(checkpoint_of("clip"), engine)
+    first, words = tested.images(pixels)["vectors"], tested.texts(ids, ends)
+    before, words_before = first.copy(), words.copy()
+    tested.images(pixels[::-1].copy())
+    tested.texts(ids[::-1].copy(), ends[::-1].copy())
+    assert np.array_equal(first, before)
+    assert np.array_equal(words, words_before)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch:cpu"])
+def test_shared_prefixes(engine: str) -> None:
+    tested = engine_or_skip(checkpoint_of("clip"), engine)
+    mask = np.zeros((1, 5, 5), bool)
+    for node, parent in enumerate([0, 0, 1, 1, 3]):  # [5 6 7] and [5 6 8 9]
+        mask[0, node] = mask[0, parent]
+        mask[0, node, node] = True
+    packed = tested.packed_texts(
+        np.array([[5, 6, 7, 8, 9]]), np.array([[0, 1, 2, 2, 3]]), mask, np.array([0, 0]), np.array([2, 4])
+    )
+    plain = tested.texts(np.array([[5, 6, 7, 0], [5, 6, 8, 9]]), np.array([2, 3]))
+    np.testing.assert_allclose(packed, plain, atol=1e-5)
+    with pytest.raises(EngineError, match="causal"):
+        engine_or_skip(checkpoint_of("siglip"), engine).packed_texts(*[np.zeros((1, 1), np.int64)] * 5)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_session_opened_for_speed_gives_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first runs are on weights as they lie on disk; the session is opened anew once it has proved to be used."""
+    pixels, ids, ends = inputs_of(name, 2)
+    tested = open_engine(checkpoint_of(name))
+    first, words = tested.images(pixels)["vectors"], tested.texts(ids, ends)
+    monkeypatch.setattr(on_onnxruntime, "PATIENCE", 0)
+    for _ in range(2):
+        np.testing.assert_allclose(tested.images(pixels)["vectors"], first, atol=1e-5)
+        np.testing.assert_allclose(tested.texts(ids, ends), words, atol=1e-5)
+
+
+def test_one_engine_many_threads() -> None:
+    pixels, ids, ends = inputs_of("clip", 8)
+    tested = open_engine(checkpoint_of("clip"))
+    expected, words = tested.images(pixels)["vectors"], tested.texts(ids, ends)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda i: tested.images(pixels[i : i + 1])["vectors"][0] - expected[i], range(8)):
+            assert np.abs(found).max() < 1e-5
+        for found in pool.map(lambda i: tested.texts(ids[i : i + 1], ends[i : i + 1])[0] - words[i], range(8)):
+            assert np.abs(found).max() < 1e-5
+
+
+# ---- reduced precision -------------------------------------------------------------------------------------------
+
+
+def mid_size() -> Checkpoint:
+    architecture = clip_vit("mid", 256, (64, 8, 384, 6, 6, 1536), (256, 4, 4))
+    towers = initialise(Towers(architecture), torch.Generator().manual_seed(0))
+    return in_memory(architecture, {key: value.detach().numpy() for key, value in towers.state_dict().items()})
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [
+        ("onnxruntime", "int8"),
+        pytest.param("openvino", "bf16", marks=bf16_here),
+        pytest.param("torch:cpu", "bf16", marks=bf16_here),
+    ],
+)
+def test_reduced_precision_agrees(engine: str, precision: str) -> None:
+    checkpoint = mid_size()
+    reference, tested = open_engine(checkpoint), engine_or_skip(checkpoint, engine, precision)
+    assert tested.precision == precision
+    side = checkpoint.architecture.preprocessing.size
+    pixels = np.random.default_rng(0).integers(0, 256, (12, side, side, 3), dtype=np.uint8)
+    ids = np.random.default_rng(0).integers(1, 40_000, (12, 20))
+    ends = np.full(12, 19)
+    exact, quick = reference.images(pixels)["vectors"], tested.images(pixels)["vectors"]
+    assert agreement(quick, exact).minimum >= 0.99
+    assert agreement(quick, exact).mean < 1  # it did compute in less
+    assert agreement(tested.texts(ids, ends), reference.texts(ids, ends)).minimum >= 0.99
+
+
+def test_processors_without_vnni_take_seven_bits(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+    old = Machine("an older processor", "x86_64", 1, frozenset({"avx2"}))
+    monkeypatch.setattr(on_onnxruntime, "machine", lambda: old)
+    checkpoint, (pixels, _, _) = checkpoint_of("clip"), inputs_of("clip")
+    found = open_engine(checkpoint, precision="int8").images(pixels)["vectors"]
+    assert agreement(found, open_engine(checkpoint, "torch:cpu").images(pixels)["vectors"]).minimum >= 0.99
+    assert [folder.name.split("-")[1] for folder in (empty_cache / "graphs").glob("*/*")] == ["int7"]
+
+
+@bf16_here
+def test_a_model_compiled_for_one_precision_is_not_taken_for_another() -> None:
+    """OpenVINO's own cache does not tell them apart; awase's folders do."""
+    checkpoint, (pixels, _, _) = checkpoint_of("quick"), inputs_of("quick")
+    exact = engine_or_skip(checkpoint, "openvino", "fp32").images(pixels)["vectors"]
+    quick = engine_or_skip(checkpoint, "openvino", "bf16").images(pixels)["vectors"]
+    assert agreement(quick, exact).minimum >= 0.99
+
+
+def test_agreement_of_what_is_equal_and_what_is_not() -> None:
+    vectors = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32) + 5
+    same = agreement(3 * vectors, vectors)
+    assert (same.minimum, same.centred_minimum, same.count) == (pytest.approx(1), pytest.approx(1, abs=1e-4), 20)
+    shuffled = agreement(vectors[::-1], vectors)
+    assert shuffled.mean > 0.9  # they share a cone, so the plain cosine flatters
+    assert shuffled.centred_mean < 0.5
+    assert "centred" in str(shuffled)
+
+
+# ---- the cache -----------------------------------------------------------------------------------------------------
+
+
+def untouchable(checkpoint: Checkpoint) -> Checkpoint:
+    def load() -> dict[str, np.ndarray]:
+        raise AssertionError("the checkpoint was opened although its graphs are in the cache")
+
+    return dataclasses.replace(checkpoint, load=load)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AWASE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_warm_start_opens_no_checkpoint(empty_cache: Path) -> None:
+    checkpoint, (pixels, ids, ends) = checkpoint_of("clip"), inputs_of("clip")
+    cold = open_engine(checkpoint)
+    vectors, words = cold.images(pixels)["vectors"], cold.texts(ids, ends)
+    warm = open_engine(untouchable(checkpoint))
+    assert np.array_equal(warm.images(pixels)["vectors"], vectors)
+    assert np.array_equal(warm.texts(ids, ends), words)
+
+
+def test_text_alone_builds_no_image_tower(empty_cache: Path) -> None:
+    _, ids, ends = inputs_of("clip")
+    checkpoint = checkpoint_of("clip")
+    open_engine(checkpoint).texts(ids, ends)
+    assert [folder.name.partition("-")[0] for folder in (empty_cache / "graphs").glob("*/*")] == ["text"]
+
+
+def test_other_settings_over_the_same_weights_are_another_graph(empty_cache: Path) -> None:
+    checkpoint, (pixels, _, _) = checkpoint_of("clip"), inputs_of("clip")
+    changed = dataclasses.replace(TINY["clip"], image=dataclasses.replace(TINY["clip"].image, activation="quick_gelu"))
+    other = in_memory(changed, checkpoint.load())
+    difference = open_engine(checkpoint).images(pixels)["vectors"] - open_engine(other).images(pixels)["vectors"]
+    assert np.abs(difference).max() > 1e-3
+
+
+def test_a_damaged_cache_is_made_again(empty_cache: Path) -> None:
+    checkpoint, (pixels, _, _) = checkpoint_of("clip"), inputs_of("clip")
+    expected = open_engine(checkpoint).images(pixels)["vectors"]
+    for file in (empty_cache / "graphs").glob("*/*/*"):
+        file.write_bytes(b"")
+    assert np.array_equal(open_engine(checkpoint).images(pixels)["vectors"], expected)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are not Windows'")
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("AWASE_CACHE", str(tmp_path / "file" / "cache"))
+    pixels, _, _ = inputs_of("clip")
+    assert open_engine(checkpoint_of("clip")).images(pixels)["vectors"].shape == (5, 40)
+
+
+def test_a_warm_start_imports_neither_onnx_nor_torch(tmp_path: Path, empty_cache: Path) -> None:
+    checkpoint, (_, ids, ends) = checkpoint_of("clip"), inputs_of("clip")
+    open_engine(checkpoint).texts(ids, ends)
+    code = (
+        "import sys, numpy as np, pickle\n"
+        "from awase.encoding.checkpoints.checkpoint import Checkpoint\n"
+        "from awase.encoding.engines import open_engine\n"
+        "from awase.encoding.families import clip_vit\n"
+        "a = clip_vit('tiny CLIP', 40, (32, 8, 64, 3, 4, 256), (48, 4, 3))\n"
+        f"c = Checkpoint(a, {checkpoint.fingerprint!r}, 'memory', 'memory', None, dict)\n"
+        "open_engine(c).texts(np.ones((1, 4), np.int64), np.array([3]))\n"
+        "print(sorted({'onnx', 'torch', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ---- choosing and refusing -----------------------------------------------------------------------------------------
+
+
+def test_what_auto_chooses() -> None:
+    checkpoint = checkpoint_of("clip")
+    chosen = open_engine(checkpoint)
+    assert (chosen.name, chosen.device, chosen.precision) == ("onnxruntime", "cpu", "fp32")
+    assert open_engine(checkpoint, precision="int8").name == "onnxruntime"
+    if machine().computes_bf16:
+        assert engine_or_skip(checkpoint, "auto", "bf16").name == "openvino"
+    else:
+        with pytest.raises((EngineError, MissingExtra)):
+            open_engine(checkpoint, precision="bf16")
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "onnxruntime:cuda", "", "openvino:gpu"])
+def test_unknown_engines(engine: str) -> None:
+    with pytest.raises(UsageError, match="unknown"):
+        open_engine(checkpoint_of("clip"), engine)
+
+
+def test_unknown_precisions() -> None:
+    with pytest.raises(UsageError, match="fp64"):
+        open_engine(checkpoint_of("clip"), precision="fp64")
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "precision", "says"),
+    [
+        ("clip", "onnxruntime", "bf16", "bf16"),
+        ("clip", "openvino", "int8", "int8"),
+        ("clip", "torch:cpu", "fp16", "fp16"),
+        ("clip", "torch:tpu", "fp32", "no device"),
+        ("resnet", "onnxruntime", "int8", "convolutional"),
+        ("bundled", "auto", "int8", "convolutional"),
+    ],
+)
+def test_what_cannot_run_says_so_at_once(name: str, engine: str, precision: str, says: str) -> None:
+    with pytest.raises(EngineError, match=says):
+        open_engine(checkpoint_of(name), engine, precision)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_towers_of_other_libraries_run_in_torch_only(engine: str) -> None:
+    architecture = dataclasses.replace(TINY["clip"], image=ExternalTower("timm", "vit_tiny_patch16_224"))
+    with pytest.raises(EngineError, match="torch"):
+        open_engine(dataclasses.replace(checkpoint_of("clip"), architecture=architecture), engine)
+
+
+def test_missing_packages_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = checkpoint_of("clip")  # while torch can still be imported
+    for module in ("openvino", "torch", "awase.encoding.towers"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for engine, extra in (("openvino", r"awase\[openvino\]"), ("torch", r"awase\[torch\]")):
+        with pytest.raises(MissingExtra, match=extra):
+            open_engine(checkpoint, engine)
+
+
+def test_the_machine_is_described() -> None:
+    assert machine().cores >= 1
+    assert str(machine().cores) in engines.describe_machine()
+    assert set(engines.available_engines()) == {"onnxruntime", "openvino", "torch"}
+    assert "fp32" in engines.available_engines()["onnxruntime"]

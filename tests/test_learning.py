@@ -1,0 +1,298 @@
+"""The training loop, the last blocks as matrix products, and the bundled model's recipe on made pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import awase  # noqa: E402
+from awase.encoding.checkpoints import open_checkpoint  # noqa: E402
+from awase.encoding.checkpoints.checkpoint import Checkpoint, in_memory  # noqa: E402
+from awase.encoding.families import (  # noqa: E402
+    Architecture,
+    EfficientNetLite,
+    NgramEncoder,
+    Preprocessing,
+    TextRule,
+)
+from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
+from awase.errors import UsageError  # noqa: E402
+from awase.learning.loop import Schedule, TrainingFailed, train  # noqa: E402
+from awase.learning.pretraining import bundled  # noqa: E402
+from awase.learning.pretraining.compact import write_compact  # noqa: E402
+from awase.learning.pretraining.prepared import Prepared, Sampler  # noqa: E402
+from awase.learning.pretraining.products import LastBlocks  # noqa: E402
+
+BUNDLED = Path(awase.__file__).parent / "encoding" / "bundled"
+RECIPE = Path(__file__).parents[1] / "recipes" / "bundled.toml"
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "yellow": (230, 220, 40)}
+JAPANESE = {"red": "赤", "green": "緑", "blue": "青", "yellow": "黄色"}
+TINY = Architecture(
+    name="tiny",
+    image=EfficientNetLite(
+        64, 8, ((1, 3, 1, 1, 8), (2, 3, 2, 3, 12), (2, 5, 2, 3, 16), (2, 3, 1, 3, 16), (2, 5, 2, 3, 20)), 48, 5
+    ),
+    text=NgramEncoder(128, 32_000, 16, 8, ((2, 0), (3, 1)), (12, 12, 16), 1e-12),
+    dimension=16,
+    preprocessing=Preprocessing(64, mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+    text_rule=TextRule("sentencepiece", 128),
+    languages=("en", "ja"),
+)
+FIRST = 5  # of the tiny tower's nine blocks, the one from which it learns
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Products this small take longer in two threads, and much longer where other processes want the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---- the loop ------------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_rises_to_its_height_and_falls_to_nothing() -> None:
+    schedule = Schedule(steps=100, rate=0.5, rise=0.1)
+    rates = [schedule.at(step) for step in range(100)]
+    assert max(rates) == pytest.approx(0.5)
+    assert rates.index(max(rates)) == 10
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"rate": 0.0}, {"rise": 1.5}, {"clip": 0.0}])
+def test_an_impossible_schedule_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="schedule"):
+        Schedule(**{"steps": 10, "rate": 0.1, **wrong})
+
+
+def test_training_finds_the_least_squares() -> None:
+    target = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    weight = nn.Parameter(torch.zeros(3, 4))
+    told: list[float] = []
+    train(
+        {"weight": weight},
+        lambda step: {"square": (weight - target).square().mean()},
+        Schedule(steps=200, rate=0.1, decay=0.0),
+        lambda step, parts: told.append(parts["square"]),
+    )
+    assert torch.allclose(weight, target, atol=1e-2)
+    assert told[-1] < 1e-3 * told[0]
+
+
+def test_matrices_decay_and_biases_do_not() -> None:
+    matrix, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    losses = lambda step: {"none": 0 * (matrix.sum() + bias.sum())}  # noqa: E731
+    train({"matrix": matrix, "bias": bias}, losses, Schedule(steps=5, rate=0.1, decay=0.5), lambda *_: None)
+    assert (matrix < 1).all()
+    assert (bias == 1).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(bad: float) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    seen: list[torch.Tensor] = []
+
+    def losses(step: int) -> dict[str, torch.Tensor]:
+        seen.append(weight.detach().clone())
+        return {"good": weight.square().sum(), "bad": weight.sum() * (bad if step == 2 else 1)}
+
+    with pytest.raises(TrainingFailed, match="step 2: bad is"):
+        train({"weight": weight}, losses, Schedule(steps=9, rate=0.1), lambda *_: None)
+    assert torch.equal(weight, seen[-1])
+
+
+# ---- products ------------------------------------------------------------------------------------------------------
+
+
+def tiny_towers() -> Towers:
+    torch.manual_seed(0)
+    return initialise(Towers(TINY), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_the_last_blocks_are_the_towers_own(side: int) -> None:
+    """Outputs, and gradients of every weight, of matrix products against convolutions."""
+    tower = tiny_towers().image
+    maps = torch.randn(3, 16, side, side, generator=torch.Generator().manual_seed(1))
+    last = LastBlocks(tower, FIRST, side)
+    probe = torch.randn(3, 48, generator=torch.Generator().manual_seed(2))
+
+    def gradients(features: torch.Tensor) -> dict[str, torch.Tensor]:
+        last.zero_grad()
+        (features * probe).sum().backward()
+        return {name: weight.grad.clone() for name, weight in last.named_parameters()}
+
+    x = maps
+    for block in tower.blocks[FIRST:]:
+        x = block(x)
+    convolved = torch.clamp(tower.top(x), 0, 6).mean((2, 3))
+    multiplied = last(maps.flatten(2).transpose(1, 2))
+    assert torch.allclose(multiplied, convolved, atol=1e-5)
+    expected, found = gradients(convolved), gradients(multiplied)
+    assert len(expected) == 4 * 6 + 2
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, atol=1e-4), name
+
+
+# ---- the recipe on made pictures -----------------------------------------------------------------------------------
+
+
+def tiny_checkpoint() -> Checkpoint:
+    tensors = {name: weight.detach().numpy() for name, weight in tiny_towers().state_dict().items()}
+    return in_memory(TINY, tensors | {"logit_scale": np.log(10.0)}, folder=BUNDLED)
+
+
+def square(colour: str, chance: np.random.Generator) -> np.ndarray:
+    shade = np.array(COLOURS[colour]) + chance.normal(0, 12, (64, 64, 3)) + chance.normal(0, 15, 3)
+    return np.clip(shade, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain squares in four colours, as a labelled set and as captioned pictures; as prepare_bundled.py writes them."""
+    folder = tmp_path_factory.mktemp("prepared")
+    start = folder / "start"
+    checkpoint = tiny_checkpoint()
+    write_compact(checkpoint, checkpoint.load(), start)
+    chance = np.random.default_rng(0)
+    sentences: list[str] = []
+
+    def numbered(*texts: str) -> list[int]:
+        sentences.extend(text for text in texts if text not in sentences)
+        return [sentences.index(text) for text in texts]
+
+    names = {c: {"en": numbered(c, f"a photo of {c}."), "ja": numbered(f"{JAPANESE[c]}の写真")} for c in COLOURS}
+    rows = [{"set": "colours", "path": "", "class": c} for c in list(COLOURS) * 6]
+    told = [[numbered(f"a {c} square"), numbered(f"{JAPANESE[c]}の四角")] for c in COLOURS]
+    pairs = [{"set": "squares", "path": "", "sentences": told[i % 4]} for i in range(24)]
+    squares = {
+        "train": np.stack([square(list(COLOURS)[i % 4], chance) for i in range(48)]),
+        "val": np.stack([square(list(COLOURS)[i % 4], chance) for i in range(24)]),
+    }
+    written = {
+        "train": [*rows, *pairs],
+        "val": rows,
+        "classes": {"colours": names},
+        "concepts": {language: [names[c][language][0] for c in [*COLOURS, "red"]] for language in ("en", "ja")},
+        "cut": {"first_trained_block": FIRST},
+    }
+    for name, value in written.items():
+        (folder / f"{name}.json").write_text(json.dumps(value), "utf-8")
+    towers, clip = load_towers(open_checkpoint(start)), awase.load(start)
+    for split, pixels in squares.items():
+        with torch.no_grad():
+            x = torch.relu(towers.image.stem(normalise(torch.from_numpy(pixels), TINY.preprocessing))).clamp(max=6)
+            for block in towers.image.blocks[:FIRST]:
+                x = block(x)
+            maps = x.flatten(2).transpose(1, 2)
+            features = LastBlocks(towers.image, FIRST, math.isqrt(maps.shape[1]))(maps)
+        np.save(folder / f"{split}_maps_0.npy", maps.numpy().astype(np.float16))
+        np.save(folder / f"{split}_features_0.npy", features.numpy().astype(np.float16))
+        np.save(folder / f"{split}.npy", pixels)
+    ids = clip.tokenizer(sentences)
+    with torch.no_grad():
+        vectors = [
+            towers.text.features(towers.text.tokens(torch.tensor([row[: end + 1]])), torch.tensor([end]))[0]
+            for row, end in zip(ids.ids, ids.ends, strict=True)
+        ]
+    np.save(folder / "sentences.npy", torch.stack(vectors).numpy().astype(np.float16))
+    return folder
+
+
+def recipe(steps: int) -> bundled.Recipe:
+    heads = bundled.Phase(Schedule(steps, 5e-2), {"squares": 4}, named=24, dropout=0.0)
+    few = Schedule(max(steps // 8, 2), 1e-3)
+    blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, divergence_weight=0.1)
+    return bundled.Recipe((heads, blocks), concept_gain=0.5)
+
+
+def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepared: Path, tmp_path: Path) -> None:
+    bundled.make(recipe(200), prepared, tmp_path / "model")
+    clip = awase.load(tmp_path / "model")
+    assert clip.engine.name == "onnxruntime"
+    pictures = clip.encode_images(list(np.load(prepared / "val.npy")))
+    labels = np.arange(24) % 4
+    for words in (list(COLOURS), [f"{JAPANESE[c]}の写真" for c in COLOURS]):
+        answers = (pictures @ clip.encode_texts(words).T).argmax(1)
+        assert (answers == labels).mean() > 0.7, words  # chance: 0.25
+    # The concepts are the names as the text tower says them now.
+    tensors = clip.checkpoint.load()
+    names = np.stack([clip.encode_texts([c]) + clip.encode_texts([f"{JAPANESE[c]}の写真"]) for c in COLOURS])[:, 0]
+    names /= np.linalg.norm(names, axis=1, keepdims=True)
+    np.testing.assert_allclose(tensors["image.concepts"][:4], names, atol=5e-3)
+
+
+def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        bundled.make(recipe(2), prepared, tmp_path / name)
+    bundled.make(dataclasses.replace(recipe(2), seed=1), prepared, tmp_path / "c")
+    one, same, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b", "c"))
+    assert one == same
+    assert one != other
+
+
+def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
+    data = Prepared(prepared)
+    batch = Sampler(data, {"squares": 7}, named=9, others=5, chance=np.random.default_rng(0))()
+    assert [data.train[row]["set"] for row in batch.pictures] == ["squares"] * 7 + ["colours"] * 9
+    assert len(set(batch.pictures[:7].tolist())) == 7
+    assert len(batch.sentences) == 12
+    for row, sentence in zip(batch.pictures[:7], batch.sentences, strict=False):
+        assert int(sentence) in [*data.train[row]["sentences"][0], *data.train[row]["sentences"][1]]
+    for row, label in zip(batch.pictures[7:], batch.labels, strict=True):
+        assert list(COLOURS)[label] == data.train[row]["class"]
+
+
+def test_pictures_that_were_not_prepared_are_refused(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no pictures of circles"):
+        Sampler(Prepared(prepared), {"circles": 2}, named=1, others=0, chance=np.random.default_rng(0))
+    with pytest.raises(UsageError, match="prepare_bundled"):
+        Prepared(tmp_path)
+
+
+# ---- recipes and storage -------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_recipe_is_read_whole() -> None:
+    found = bundled.read_recipe(RECIPE)
+    assert [phase.tower for phase in found.phases] == [False, True]
+    assert bundled.quick(found.phases[1]).schedule.steps == 2
+
+
+def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
+    text = RECIPE.read_text("utf-8")
+    for wrong in ("concept_gian = 1", text.replace("dropout", "dropuot"), text.replace("steps", "stpes")):
+        (tmp_path / "recipe.toml").write_text(wrong, "utf-8")
+        with pytest.raises(UsageError, match="settings"):
+            bundled.read_recipe(tmp_path / "recipe.toml")
+
+
+def test_compact_storage_keeps_every_number_within_half_a_step(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    exact = checkpoint.load()
+    write_compact(checkpoint, exact, tmp_path)
+    assert open_checkpoint(tmp_path).architecture == TINY
+    kept = open_checkpoint(tmp_path).load()
+    for name, values in exact.items():
+        largest = np.abs(values.reshape(len(values), -1)).max(1) if values.ndim > 1 else np.abs(values)
+        step = np.asarray(largest / 127).reshape(-1, *[1] * (values.ndim - 1)) if values.ndim > 1 else 2e-3 * largest
+        assert (np.abs(kept[name] - values) <= 0.51 * step + 1e-6).all(), name
+
+
+def test_the_bundled_model_is_small_enough_to_ship() -> None:
+    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 40e6
+    assert (BUNDLED / "MODEL_CARD.md").is_file()
