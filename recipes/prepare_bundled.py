@@ -17,7 +17,7 @@ frozen part of both towers once over every picture and sentence. WORK then holds
     val_maps_0.npy, ...      validation pictures, as the model will see them
 
 Sizes and licences of what goes in: recipes/README.md. About 15 minutes on two cores (5 with OpenVINO and AMX).
-Needs awase[torch] and protobuf."""
+Needs awase[torch]."""
 
 from __future__ import annotations
 

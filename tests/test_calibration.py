@@ -105,6 +105,9 @@ def test_calibration_of_a_clip(clip: Clip) -> None:
     alone = calibration(clip, test, "ja")
     assert alone.settings["language"] == "ja"
     assert "temperature" not in alone.figures
+    assert {"coverage", "set_size"} <= set(result.figures)
+    assert any("too few pictures" in note for note in result.notes)  # 32 cannot show that 5 % are wrong
+    assert "error_rate" in calibration(clip, test, validation=validation, error=0.8).figures
     known = calibration(clip, validation, validation=validation).figures
     assert known["nll_scaled"].value <= known["nll"].value
     with pytest.raises(DataError, match="one class each"):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -25,6 +29,7 @@ from awase.encoding.families import (  # noqa: E402
     Preprocessing,
     TextRule,
 )
+from awase.encoding.preprocessing import prepare  # noqa: E402
 from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
 from awase.errors import UsageError  # noqa: E402
 from awase.learning.loop import Schedule, TrainingFailed, train  # noqa: E402
@@ -296,3 +301,52 @@ def test_compact_storage_keeps_every_number_within_half_a_step(tmp_path: Path) -
 def test_the_bundled_model_is_small_enough_to_ship() -> None:
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 40e6
     assert (BUNDLED / "MODEL_CARD.md").is_file()
+
+
+# ---- preparation ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def preparation() -> ModuleType:
+    """recipes/prepare_bundled.py as a module."""
+    spec = importlib.util.spec_from_file_location("prepare_bundled", RECIPE.with_name("prepare_bundled.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_prepared_is_what_is_shipped(preparation: ModuleType) -> None:
+    assert open_checkpoint(BUNDLED).architecture == preparation.ARCHITECTURE
+
+
+@pytest.mark.parametrize(
+    ("piece", "japanese"),
+    [("▁猫", True), ("ネコが", True), ("食べる", True), ("人々", True), ("cat", False), ("们", False), ("▁", False)],
+)
+def test_japanese_pieces_are_told_from_others(preparation: ModuleType, piece: str, japanese: bool) -> None:
+    assert preparation._japanese(piece) is japanese
+
+
+def test_the_first_crop_is_what_the_model_sees_and_the_others_are_parts(
+    preparation: ModuleType, tmp_path: Path
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
+    picture.save(tmp_path / "picture.png")
+    row = {"set": "flickr8k", "path": str(tmp_path / "picture.png")}
+    crops = [preparation.crop(row, number) for number in range(4)]
+    assert {crop.shape for crop in crops} == {(224, 224, 3)}
+    assert (crops[0] == prepare(picture, preparation.ARCHITECTURE.preprocessing)).all()
+    assert (crops[1] == preparation.crop(row, 1)).all()
+    assert all((crops[a] != crops[b]).any() for a in range(4) for b in range(a))
+
+
+def test_a_part_lies_in_the_picture_and_has_the_area_asked_for(preparation: ModuleType) -> None:
+    chance = random.Random(0)
+    for size in ((640, 480), (100, 100), (1000, 10)):
+        for _ in range(50):
+            left, top, right, bottom = preparation._part(size, 0.4, chance)
+            assert 0 <= left < right <= size[0]
+            assert 0 <= top < bottom <= size[1]
+            assert (right - left) * (bottom - top) >= 0.399 * size[0] * size[1]

@@ -22,7 +22,7 @@ from awase.evaluation.markup import text
 from awase.evaluation.matching import compare_runs
 from awase.evaluation.results import Figure, Result
 from awase.evaluation.runs import as_csv, key_of, open_run, read_run, slug, thumbnail
-from awase.evaluation.summary import headlines, mean_figure
+from awase.evaluation.summary import headlines, mean_figure, on_shared_sets
 from awase.evaluation.words import word_for, written, written_interval
 from hostile import make_hostile, photograph
 
@@ -323,6 +323,14 @@ def test_headlines_keep_languages_apart() -> None:
     ]
 
 
+def test_languages_with_different_sets_are_laid_side_by_side_on_the_shared_ones() -> None:
+    everywhere = [result(outcomes(0, 0.5), "a"), result(outcomes(0, 0.9), "b"), result(outcomes(1, 0.5), "a", "ja")]
+    assert [(one.variant, one.sets) for one in headlines(everywhere)] == [("English", 2), ("Japanese", 1)]
+    assert [(one.variant, one.sets) for one in on_shared_sets(everywhere)] == [("English", 1), ("Japanese", 1)]
+    assert on_shared_sets(everywhere)[0].figure.value == everywhere[0].figures["top1"].value
+    assert on_shared_sets([everywhere[0], everywhere[2]]) == []  # nothing to set right
+
+
 def test_names_of_figures() -> None:
     assert word_for("text_to_image_r5").name == "Sentence → picture, R@5"
     assert word_for("top1_4_shot").name == "Top-1 accuracy, 4 shots"
@@ -374,7 +382,8 @@ def two_runs(folder: Path) -> tuple[Path, Path]:
 def test_runs_are_compared_set_by_set(tmp_path: Path) -> None:
     found = compare_runs(*two_runs(tmp_path))
     assert {pair.found.data: pair.found.verdict for pair in found.pairs} == {"up": "win", "down": "loss", "even": "tie"}
-    assert list(found.tallies()) == ["Zero-shot classification, English: A wins 1, ties 1, loses 1 of 3 sets"]
+    (line,) = found.tallies()
+    assert line.startswith("Zero-shot classification, English: A wins 1, ties 1, loses 1 of 3 sets; A less B ")
     assert len(found.remarks) == 1
     assert "different data" in found.remarks[0]
     page = write_comparison(found, tmp_path / "out")
@@ -382,7 +391,10 @@ def test_runs_are_compared_set_by_set(tmp_path: Path) -> None:
     for pair in found.pairs:
         assert all(word in words for word in pair.words())
     kept = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert kept["tally"] == {"zero-shot, English": {"win": 1, "tie": 1, "loss": 1}}
+    (summary,) = kept["summary"]
+    assert (summary["win"], summary["tie"], summary["loss"], summary["sets"]) == (1, 1, 1, 3)
+    assert summary["difference"] == pytest.approx(sum(one["difference"] for one in kept["comparisons"]) / 3)
+    assert summary["interval"][0] < summary["difference"] < summary["interval"][1]
     assert {one["verdict"] for one in kept["comparisons"]} == {"win", "tie", "loss"}
     assert (tmp_path / "out" / "comparison.csv").read_text().count("\n") == 4
     (chart,) = (tmp_path / "out" / "plots").glob("*.svg")

@@ -128,6 +128,15 @@ def test_a_set_that_fails_costs_only_itself(clip: Clip, data: Path, tmp_path: Pa
     assert "could not be evaluated" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_a_suite_of_which_nothing_can_be_done_still_says_so(clip: Clip, data: Path, tmp_path: Path) -> None:
+    for picture in (data / "things").rglob("*.jpg"):
+        picture.write_bytes(b"no picture")
+    outcome = run_suite(clip, Suite("one", data, (Entry("things"),)), open_run(tmp_path / "run", clip.stamp()))
+    assert len(outcome.failures) == 1
+    assert read_run(tmp_path / "run") == []
+    assert "could not be evaluated" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_killed_in_the_middle_it_ends_in_the_same_file(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "awase", "evaluate", "suite", str(data / "suite.toml"), "--out", str(out)]

@@ -23,7 +23,7 @@ from awase.encoding.families import Preprocessing
 from awase.encoding.pictures import Limits
 from awase.encoding.pipeline import encode_stream
 from awase.encoding.preprocessing import prepare_source
-from awase.errors import DataError, EngineError, MissingExtra
+from awase.errors import DataError, EngineError, MissingExtra, UsageError
 from awase.evaluation.vectors import PictureVectors
 
 IMAGENET = Preprocessing(224, filter="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -88,7 +88,7 @@ def from_timm(name: str, pretrained: bool = True) -> Backbone:
     try:
         import timm
     except ImportError as problem:
-        raise MissingExtra(f"timm's {name}", "torch") from problem
+        raise UsageError(f"{name} is a model of timm, which is not installed: pip install timm") from problem
     module = timm.create_model(name, pretrained=pretrained, num_classes=0)
     said = timm.data.resolve_model_data_config(module)
     preprocessing = Preprocessing(

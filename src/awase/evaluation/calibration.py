@@ -7,7 +7,7 @@ arrays; `calibration` runs them on a Clip and a data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from awase.clip import Clip
 from awase.datasets.labelled import Labelled
 from awase.encoding.scoring import softmax
 from awase.errors import DataError
+from awase.evaluation.abstention import abstention
+from awase.evaluation.conformal import conformal
 from awase.evaluation.intervals import Interval, bootstrap, proportion
 from awase.evaluation.provenance import provenance
 from awase.evaluation.results import Figure, Result
@@ -104,9 +106,12 @@ def calibration(
     language: str | None = None,
     templates: str | Sequence[str] | None = None,
     validation: Labelled | None = None,
+    error: float = 0.05,
+    coverage: float = 0.9,
 ) -> Result:
-    """How true the probabilities of zero-shot classification are; with `validation`, also after temperature scaling
-    (figures that end in _scaled).
+    """How true the probabilities of zero-shot classification are. With `validation` also: the same after temperature
+    scaling (figures that end in _scaled), a threshold below which no answer is given so that at most the share `error`
+    of answers is wrong (`abstention`), and sets that hold the true class with a chance of `coverage` (`conformal`).
 
     Sigmoid families are scored by the softmax of their logits here, for every picture has one class. tables:
     "reliability". items: "correct", "confidence", "surprise", "brier", "picture". Raises DataError for pictures of
@@ -128,6 +133,9 @@ def calibration(
         figures |= {f"{name}_scaled": figure for name, figure in _figures(found.logits / t, found.targets).items()}
         tables["reliability_scaled"] = reliability(scaled["confidence"], scaled["correct"])
         notes.append(f"the temperature comes from {len(known.targets):,} pictures of {validation.split}")
+        for name, found_figures, note in _promises(clip, data, validation, error, coverage, language, templates):
+            figures |= found_figures
+            notes.append(f"{name}: {note}")
     return Result(
         task="calibration",
         data=data.name,
@@ -144,6 +152,26 @@ def calibration(
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _promises(
+    clip: Clip,
+    data: Labelled,
+    validation: Labelled,
+    error: float,
+    coverage: float,
+    language: str | None,
+    templates: str | Sequence[str] | None,
+) -> Iterator[tuple[str, Mapping[str, Figure], str]]:
+    """What can be promised of single answers: (name, figures, what to know of them)."""
+    refusing = abstention(clip, data, validation, error, language, templates)
+    yield f"answers of which at most {error:.1%} are wrong", refusing.figures, refusing.notes[-1]
+    name = f"sets that hold the true class in {coverage:.0%}"
+    try:
+        found = conformal(clip, data, validation, coverage, "lac", language, templates)
+        yield name, found.figures, found.notes[-1]
+    except DataError as problem:
+        yield name, {}, str(problem)
 
 
 def _one_class(found: ZeroShot, data: Labelled) -> ZeroShot:

@@ -8,7 +8,7 @@ from awase.errors import UsageError
 from awase.evaluation import plots
 from awase.evaluation.comparison import tally
 from awase.evaluation.markup import counted, page, table, text
-from awase.evaluation.matching import Pair, RunComparison
+from awase.evaluation.matching import Pair, RunComparison, mean_difference
 from awase.evaluation.report import rows_section
 from awase.evaluation.runs import REPORT, as_csv, slug, write, write_json
 from awase.evaluation.words import MEASURES, task_name, written, written_interval
@@ -35,8 +35,8 @@ def comparison_page(found: RunComparison) -> str:
     head = (
         f'<header><p class="eyebrow">Comparison by awase</p><h1>{text(a)} against {text(b)}</h1>'
         f'<p class="lede">A is {text(a)}, B is {text(b)}: {counted(len(found.pairs), "comparison")}, each on the items '
-        'that both have.</p><p class="note">Differences are A less B, with 95 % intervals by a paired bootstrap. p is '
-        "McNemar's exact one where items are right or wrong, else the bootstrap's.</p></header>"
+        'that both have.</p><p class="note">Differences are A less B (of per cent: in points), with 95 % intervals by '
+        "a paired bootstrap. p is McNemar's exact where items are right or wrong, else the bootstrap's.</p></header>"
     )
     cards, parts = [], []
     for (task, variant), pairs in found.tasks().items():
@@ -60,7 +60,8 @@ def _card(task: str, variant: str, pairs: list[Pair]) -> str:
         f'<div class="figure {look}"><b>{count[look]}</b><span>{text(says)}<br>of {sets}</span></div>'
         for look, says in LOOKS
     )
-    return f'<div class="card"><h3>{text(task_name(task))}</h3><p class="what">{text(variant)}</p>{figures}</div>'
+    heading = f'<h3>{text(task_name(task))}</h3><p class="what">{text(variant)}</p>'
+    return f'<div class="card">{heading}{figures}<p class="note">A less B: {text(mean_difference(pairs))}.</p></div>'
 
 
 def rows_of(pairs: list[Pair]) -> list[plots.Row]:

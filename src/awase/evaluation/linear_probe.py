@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from awase.clip import Clip
 from awase.datasets.labelled import Labelled
-from awase.encoding.families import ExternalTower
 from awase.encoding.scoring import softmax
 from awase.errors import DataError, UsageError
 from awase.evaluation.backbones import Backbone, backbone_features, backbone_provenance
@@ -20,7 +19,7 @@ from awase.evaluation.intervals import bootstrap, mean_of_proportions, proportio
 from awase.evaluation.probes import Features, Probe, fit_few_shot_probe, fit_probe
 from awase.evaluation.provenance import provenance
 from awase.evaluation.results import Figure, Result
-from awase.evaluation.vectors import PictureVectors, left_out, picture_vectors
+from awase.evaluation.vectors import left_out, picture_vectors
 
 SAME = 1 - 1e-6  # cosine of centred features from which two pictures are taken for one
 
@@ -35,11 +34,14 @@ def linear_probe(
 ) -> Result:
     """Accuracy on `test` of a classifier from all training pictures and, with `shots`, from a few of each class.
 
-    A Clip's features are those before the projection, where it gives them. items: "correct", "probability" (of the
-    answer), "target", "predicted", "picture". tables: "strengths" (validation accuracy at each) and "few_shot" (mean
-    over `seeds` draws, standard deviation over them, interval over test pictures)."""
-    output, read = _reader(model)
-    splits = [_split(read(data), data, test) for data in (train, test, validation) if data is not None]
+    A Clip's features are those before the projection. items: "correct", "probability" (of the answer), "target",
+    "predicted", "picture". tables: "strengths" (validation accuracy at each) and "few_shot" (mean over `seeds` draws,
+    standard deviation over them, interval over test pictures). Raises DataError for pictures of several classes, splits
+    of different classes and training pictures of fewer than two."""
+    given = [data for data in (train, test, validation) if data is not None]
+    for data in given:
+        _check(data, test)
+    splits = [_split(model, data) for data in given]
     known = splits[2].features if validation is not None else None
     (learnt, _, _), (asked, kept, _) = splits[:2]
     probe = fit_probe(learnt, len(test.keys), known)
@@ -60,7 +62,6 @@ def linear_probe(
         n=len(asked),
         figures=figures,
         settings={
-            "features": output,
             "metric": "top1",
             "strength": probe.strength,
             "train": len(learnt),
@@ -80,16 +81,7 @@ class _Split(NamedTuple):
     notes: list[str]
 
 
-def _reader(model: Clip | Backbone) -> tuple[str, Callable[[Labelled], PictureVectors]]:
-    """What is read from a model, and how."""
-    if isinstance(model, Backbone):
-        return "features", lambda data: backbone_features(model, data)
-    if isinstance(model.checkpoint.architecture.image, ExternalTower):  # another library's: it gives vectors only
-        return "vectors", lambda data: picture_vectors(model, data, "vectors")
-    return "features", lambda data: picture_vectors(model, data, "features")
-
-
-def _split(found: PictureVectors, data: Labelled, test: Labelled) -> _Split:
+def _check(data: Labelled, test: Labelled) -> None:
     if data.multi_label:
         raise DataError(f"{data.name}: a linear probe takes pictures of one class each, and here they may have several")
     if data.keys != test.keys:
@@ -97,6 +89,10 @@ def _split(found: PictureVectors, data: Labelled, test: Labelled) -> _Split:
             f"{data.name}, {data.split} and {test.name}, {test.split} have different classes "
             f"({len(data.keys)} and {len(test.keys)}); a classifier needs the same in the same order"
         )
+
+
+def _split(model: Clip | Backbone, data: Labelled) -> _Split:
+    found = backbone_features(model, data) if isinstance(model, Backbone) else picture_vectors(model, data, "features")
     return _Split(Features(found.rows, data.targets[found.kept]), found.kept, [*data.notes, *left_out(found.errors)])
 
 

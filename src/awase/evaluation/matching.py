@@ -9,9 +9,10 @@ from typing import Any
 
 from awase.errors import DataError
 from awase.evaluation.comparison import Comparison, compare, tally
-from awase.evaluation.results import SCHEMA, Result
+from awase.evaluation.results import SCHEMA, Figure, Result
 from awase.evaluation.runs import read_run
-from awase.evaluation.words import MEASURES, task_name, variant_of, written, written_interval
+from awase.evaluation.summary import mean_figure
+from awase.evaluation.words import MEASURES, TASKS, task_name, variant_of, written, written_interval
 
 
 @dataclass(frozen=True)
@@ -69,27 +70,41 @@ class RunComparison:
         found: dict[tuple[str, str], list[Pair]] = {}
         for pair in sorted(self.pairs, key=lambda pair: -pair.found.difference):
             found.setdefault((pair.found.task, pair.variant), []).append(pair)
-        return dict(sorted(found.items()))
+        order = {task: place for place, task in enumerate(TASKS)}
+        return dict(sorted(found.items(), key=lambda one: (order.get(one[0][0], len(order)), one[0])))
 
     def tallies(self) -> Iterator[str]:
         """A line for each task and language: wins, ties and losses of A."""
         for (task, variant), pairs in self.tasks().items():
             count = tally([pair.found for pair in pairs])
-            said = f"A wins {count['win']}, ties {count['tie']}, loses {count['loss']}"
-            yield f"{task_name(task)}, {variant}: {said} of {len(pairs)} sets"
+            said = f"A wins {count['win']}, ties {count['tie']}, loses {count['loss']} of {len(pairs)} sets"
+            yield f"{task_name(task)}, {variant}: {said}; A less B {mean_difference(pairs)}"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "runs": self.runs,
             "models": self.models,
-            "tally": {
-                f"{task}, {variant}": tally([pair.found for pair in pairs])
+            "summary": [
+                {"task": task, "in": variant, "sets": len(pairs)}
+                | tally([pair.found for pair in pairs])
+                | {"difference": mean(pairs).value, "interval": mean(pairs).interval}
                 for (task, variant), pairs in self.tasks().items()
-            },
+            ],
             "comparisons": [pair.to_json() for pair in self.pairs],
             "remarks": list(self.remarks),
         }
+
+
+def mean(pairs: Sequence[Pair]) -> Figure:
+    """The mean of the differences, each set counted once."""
+    return mean_figure([Figure(pair.found.difference, pair.found.interval, pair.found.n) for pair in pairs])
+
+
+def mean_difference(pairs: Sequence[Pair]) -> str:
+    """ "1.2 % on average (0.3–2.1 %)"."""
+    figure, share = mean(pairs), pairs[0].share
+    return f"{written(figure.value, share)} on average ({written_interval(figure.interval, share)})"
 
 
 def compare_runs(a: Path, b: Path) -> RunComparison:

@@ -214,10 +214,15 @@ def curves(lines: Sequence[Line], places: Sequence[tuple[float, str]], below: st
             says = escape(f"{line.name}: {y:.1%}")
             parts.append(f'<g><title>{says}</title><circle class="{line.look}" cx="{_x(x)}" cy="{_y(y)}" r="3.5"/></g>')
         if points:
-            y = float(_y(points[-1][1])) - 7
-            words = f'<text x="{_x(1)}" y="{y:.1f}" text-anchor="end">{escape(line.name)}</text>'
-            parts.append(words)
+            parts.append(_name_of_line(line, points))
     return _square(parts)
+
+
+def _name_of_line(line: Line, points: Sequence[tuple[float, float]]) -> str:
+    """A level's name stands above its right end, a curve's below its middle, where the levels leave room."""
+    x, y = points[-1] if line.level else points[len(points) // 2]
+    where = f'x="{_x(x)}" y="{float(_y(y)) + (-7 if line.level else 19):.1f}"'
+    return f'<text {where} text-anchor="{"end" if line.level else "middle"}">{escape(line.name)}</text>'
 
 
 def _x(share: float) -> str:

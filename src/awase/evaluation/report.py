@@ -18,7 +18,7 @@ from awase.evaluation.markup import counted, listed, page, table, text, titled
 from awase.evaluation.results import Result
 from awase.evaluation.runs import REPORT, read_failures, read_run, slug, write
 from awase.evaluation.sections import Pictures, Tasks, anchor, charts_of, level_of, look, section
-from awase.evaluation.summary import Headline, headlines
+from awase.evaluation.summary import Headline, headlines, on_shared_sets
 from awase.evaluation.words import (
     NO_LANGUAGE,
     TASKS,
@@ -58,7 +58,7 @@ def run_page(results: Sequence[Result], picture: Pictures, failures: Sequence[st
     parts = [
         _head(model, tasks, sets),
         _failures(failures),
-        _cards(headlines(results), tasks),
+        _cards(headlines(results), on_shared_sets(results), tasks),
         *(_across(task, sets) for task in tasks),
         _gaps(results),
         f"<h2>{'Set by set' if len(sets) > 1 else 'In detail'}</h2>",
@@ -114,7 +114,7 @@ def _failures(failures: Sequence[str]) -> str:
     return f'<section class="card warning">{heading}<ul class="notes">{lines}</ul></section>' if failures else ""
 
 
-def _cards(found: Sequence[Headline], tasks: Sequence[str]) -> str:
+def _cards(found: Sequence[Headline], shared: Sequence[Headline], tasks: Sequence[str]) -> str:
     cards = []
     for task in tasks:
         mine = sorted((headline for headline in found if headline.task == task), key=lambda one: one.variant)
@@ -126,8 +126,20 @@ def _cards(found: Sequence[Headline], tasks: Sequence[str]) -> str:
         figures = "".join(_headline(headline, index, share) for index, headline in enumerate(mine))
         if figures:
             heading = f'<h3>{text(task_name(task))}</h3><p class="what">{text(what)}</p>'
-            cards.append(f'<div class="card">{heading}{figures}</div>')
+            alike = _on_shared([headline for headline in shared if headline.task == task], share)
+            cards.append(f'<div class="card">{heading}{figures}{alike}</div>')
     return f'<section class="cards">{"".join(cards)}</section>'
+
+
+def _on_shared(mine: Sequence[Headline], share: bool) -> str:
+    """What can be laid side by side, where the languages were measured on different sets."""
+    if not mine:
+        return ""
+    said = [
+        f"{one.variant} {written(one.figure.value, share)} ({written_interval(one.figure.interval, share)})"
+        for one in mine
+    ]
+    return f'<p class="note">On the {counted(mine[0].sets, "set")} that have all: {text(listed(said))}.</p>'
 
 
 def _headline(headline: Headline, index: int, share: bool) -> str:

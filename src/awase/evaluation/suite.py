@@ -28,6 +28,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from awase import __version__
 from awase.clip import Clip
 from awase.datasets import Captioned, Found, Labelled, data_hash, find_sets, open_captioned
 from awase.errors import AwaseError, UsageError
@@ -258,7 +259,7 @@ def _kept(clip: Clip, job: Job, run: Run, quick: bool) -> bool:
         data = _captioned(location, entry.split, job.variant, quick)
     else:
         data = _labelled(location, entry.split, entry.definition, job.label, quick)
-    asked = {"job": str(job), "entry": asdict(entry), "quick": quick, "data": data_hash(data)}
+    asked = {"awase": __version__, "job": str(job), "entry": asdict(entry), "quick": quick, "data": data_hash(data)}
     if run.holds(job.key, asked):
         return False
     if isinstance(data, Captioned):

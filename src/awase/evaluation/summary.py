@@ -57,6 +57,18 @@ def headlines(results: Iterable[Result]) -> list[Headline]:
     return sorted(found, key=lambda headline: (order.get(headline.task, len(order)), headline.variant))
 
 
+def on_shared_sets(results: Sequence[Result]) -> list[Headline]:
+    """The same over the sets that a task was done on in every language, for tasks where languages have different sets:
+    only these means can be laid side by side."""
+    sets: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    for result in results:
+        sets.setdefault(result.task, {}).setdefault(variant_of(result), set()).add((result.data, result.split))
+    shared = {task: set.intersection(*its.values()) for task, its in sets.items()}
+    uneven = {task for task, its in sets.items() if any(one != shared[task] for one in its.values())}
+    kept = [r for r in results if r.task in uneven and (r.data, r.split) in shared[r.task]]
+    return headlines(kept)
+
+
 def mean_figure(figures: Sequence[Figure]) -> Figure:
     """The mean of figures of different items, each weighing the same, and its interval: ends at the mean minus and plus
     the root of the squared distances of each figure's own ends, over their number (Zou and Donner, 2008, "MOVER", which
