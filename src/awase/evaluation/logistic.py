@@ -21,6 +21,7 @@ import numpy as np
 MEMORY = 10  # pairs of steps and gradients that L-BFGS remembers, as scikit-learn's
 ITERATIONS = 1000  # at most, as in the CLIP paper
 PROMISE = 1e-7  # stop when the next step promises to lower the mean loss by less than this, in nats
+ROUGHLY = 1e-6  # the same where strengths are only told from each other
 SUFFICIENT, STEEP = 1e-4, 0.9  # the constants of Wolfe's two conditions
 LINE_TRIALS = 20
 
@@ -51,8 +52,8 @@ class Regression:
     targets: np.ndarray
     classes: int
 
-    def fit(self, strength: float, start: np.ndarray | None = None) -> np.ndarray:
-        """The solution at a strength > 0, begun from zero or from the solution at another strength."""
+    def fit(self, strength: float, start: np.ndarray | None = None, promise: float = PROMISE) -> np.ndarray:
+        """The solution at a strength > 0, begun from zero or from another solution; as close as `promise` says."""
         weights = np.zeros((self.points.shape[1], self.classes), np.float32) if start is None else start
         penalty = np.full((len(weights), 1), strength / len(self.points), np.float32)
         penalty[-1] = 0
@@ -64,7 +65,7 @@ class Regression:
         for _ in range(ITERATIONS):
             direction = -memory.solve(gradient)
             slope = dot(gradient, direction)
-            if -slope / 2 < PROMISE:
+            if -slope / 2 < promise:
                 break
             line = Line(self, logits, self.points @ direction, weights, direction, penalty)
             step, loss, residuals = line.search(loss, slope)
@@ -84,6 +85,11 @@ class Regression:
         """The solution as a function of the features as they were given."""
         weights = self.axes @ solution[:-1]
         return Linear(weights, solution[-1] - self.centre @ weights)
+
+    def solution(self, linear: Linear) -> np.ndarray:
+        """The inverse of `linear`, up to what lies outside the pictures' span: where to begin from another fit."""
+        bias = linear.bias + self.centre @ linear.weights
+        return np.asarray(np.concatenate([self.axes.T @ linear.weights, bias[None]]), np.float32)
 
 
 @dataclass(frozen=True)

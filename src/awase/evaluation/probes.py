@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from awase.errors import DataError
-from awase.evaluation.logistic import Linear, cross_entropy, regression
+from awase.evaluation.logistic import ROUGHLY, Linear, cross_entropy, regression
 
 A_DECADE = 8  # strengths; an exponent counts eighths of a decade
 WEAKEST, STRONGEST = -6 * A_DECADE, 6 * A_DECADE
@@ -59,10 +59,8 @@ def fit_probe(train: Features, classes: int, validation: Features | None = None,
     if validation is None:
         last = _draw(train.targets, lambda count: count // HELD_OUT, seed)
         train, validation = train[~last], train[last]
-    best, tried, _ = _chosen(train, classes, validation)
-    whole = train + validation
-    problem = regression(whole.rows, whole.targets, classes)
-    return Probe(problem.linear(problem.fit(_strength(best))), _strength(best), tried)
+    best, tried, near = _chosen(train, classes, validation)
+    return Probe(_fitted(train + validation, classes, best, near), _strength(best), tried)
 
 
 def fit_few_shot_probe(
@@ -75,8 +73,8 @@ def fit_few_shot_probe(
     few = _draw(rest.targets, lambda count: min(shots, FEW_FOR_VALIDATION, count), seed)
     if not few.any():
         raise DataError(f"beside {shots} training pictures of each class none are left to choose the strength on")
-    best, tried, linear = _chosen(train[drawn], classes, rest[few])
-    return Probe(linear, _strength(best), tried)
+    best, tried, near = _chosen(train[drawn], classes, rest[few])
+    return Probe(_fitted(train[drawn], classes, best, near), _strength(best), tried)
 
 
 def sweep(score: Callable[[int], tuple[float, float]]) -> int:
@@ -93,16 +91,14 @@ def sweep(score: Callable[[int], tuple[float, float]]) -> int:
 
 
 def _chosen(train: Features, classes: int, validation: Features) -> tuple[int, dict[float, float], Linear]:
-    """(the best exponent, validation accuracy at each strength, the classifier at the best)."""
+    """(the best exponent, validation accuracy at each strength, nearly the classifier at the best)."""
     _check(train)
     problem = regression(train.rows, train.targets, classes)
     solutions: dict[int, np.ndarray] = {}
     accuracies: dict[float, float] = {}
 
     def score(exponent: int) -> tuple[float, float]:
-        nearest = min(solutions, key=lambda known: abs(known - exponent), default=None)
-        start = solutions[nearest] if nearest is not None else None
-        solutions[exponent] = problem.fit(_strength(exponent), start)
+        solutions[exponent] = problem.fit(_strength(exponent), _between(solutions, exponent), ROUGHLY)
         logits = problem.linear(solutions[exponent]).logits(validation.rows)
         loss, _ = cross_entropy(logits, validation.targets)
         accuracies[_strength(exponent)] = float((logits.argmax(axis=1) == validation.targets).mean())
@@ -110,6 +106,22 @@ def _chosen(train: Features, classes: int, validation: Features) -> tuple[int, d
 
     best = sweep(score)
     return best, dict(sorted(accuracies.items())), problem.linear(solutions[best])
+
+
+def _between(solutions: dict[int, np.ndarray], exponent: int) -> np.ndarray | None:
+    """Where to begin: the solution changes smoothly with the exponent, so on the line between its two neighbours."""
+    below = max((e for e in solutions if e < exponent), default=None)
+    above = min((e for e in solutions if e > exponent), default=None)
+    if below is None or above is None:
+        nearest = above if below is None else below
+        return None if nearest is None else solutions[nearest]
+    share = np.float32((exponent - below) / (above - below))
+    return np.asarray((1 - share) * solutions[below] + share * solutions[above])
+
+
+def _fitted(data: Features, classes: int, exponent: int, near: Linear) -> Linear:
+    problem = regression(data.rows, data.targets, classes)
+    return problem.linear(problem.fit(_strength(exponent), problem.solution(near)))
 
 
 def _strength(exponent: int) -> float:
