@@ -250,6 +250,14 @@ def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
     assert one != other
 
 
+@pytest.mark.parametrize("way", [0.0, 0.25, 1.0])
+def test_weights_go_part_of_the_way(way: float) -> None:
+    start = {"weight": torch.tensor([1.0, 2.0])}
+    trained = {"weight": nn.Parameter(torch.tensor([5.0, 0.0]))}
+    bundled.go_back(trained, start, way)
+    assert trained["weight"].tolist() == [1 + 4 * way, 2 - 2 * way]
+
+
 def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
     data = Prepared(prepared)
     batch = Sampler(data, {"squares": 7}, named=9, others=5, chance=np.random.default_rng(0))()

@@ -11,9 +11,11 @@ It knows nothing of data sets, training or where a checkpoint came from.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -22,8 +24,16 @@ from typing import Any, Literal
 import numpy as np
 
 from awase.encoding import prompts
+from awase.encoding.caches import cache_folder, write_atomically
 from awase.encoding.checkpoints import Checkpoint, open_checkpoint
-from awase.encoding.engines import Agreement, Engine, agreement, open_engine
+from awase.encoding.engines import (
+    Agreement,
+    Engine,
+    agreement,
+    available_engines,
+    describe_machine,
+    open_engine,
+)
 from awase.encoding.graphs.limits import shares_prefixes
 from awase.encoding.pictures import Limits, Picture
 from awase.encoding.pipeline import Encoded, encode_stream
@@ -93,7 +103,19 @@ class Clip:
 
     def agreement(self) -> tuple[Agreement, Agreement]:
         """How near the vectors of this precision are to float32's: of pictures (cuts of the sample photographs) and of
-        sentences (the background). Measured here and now; it opens the model a second time, in float32."""
+        sentences (the background). Measured once on a machine, which opens the model a second time, and remembered."""
+        measured_on = json.dumps([self.stamp(), describe_machine(), available_engines()])
+        name = hashlib.sha256(measured_on.encode()).hexdigest()[:32]
+        remembered = cache_folder() / "agreement" / f"{name}.json"
+        try:
+            pictures, sentences = json.loads(remembered.read_text())
+            return Agreement(**pictures), Agreement(**sentences)
+        except (OSError, ValueError, TypeError):
+            found = self._measured_agreement()
+            write_atomically(remembered, json.dumps([asdict(its) for its in found]).encode())
+            return found
+
+    def _measured_agreement(self) -> tuple[Agreement, Agreement]:
         exact = open_engine(self.checkpoint, "auto" if self.engine.name != "torch" else "torch:" + self.engine.device)
         reference = replace(self, engine=exact)
         cuts, sentences = sample_cuts(), prompts.background("sentences")

@@ -21,12 +21,12 @@ def run(given: argparse.Namespace) -> int:
 
     from awase.encoding.engines import available_engines, describe_machine
     from awase.encoding.pictures import find_pictures
-    from awase.encoding.roofline import measure
+    from awase.encoding.roofline import MOST, measure
     from awase.encoding.samples import SAMPLES
 
     clip = open_clip(given)
     architecture = clip.checkpoint.architecture
-    pictures = [Path(picture) for picture in find_pictures(given.pictures)] if given.pictures else list(SAMPLES)
+    pictures = [Path(picture) for picture in find_pictures(given.pictures)][:MOST] if given.pictures else SAMPLES
 
     facts = table("This machine")
     facts.add_column("")

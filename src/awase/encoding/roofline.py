@@ -32,7 +32,8 @@ from awase.encoding.preprocessing import prepare, prepare_source
 
 T = TypeVar("T")
 TOWER_BATCH = 8
-WARM_UP = 8  # an engine may open a graph quickly at first and properly when it turns out to be used
+WARM_UP = 8  # runs: an engine may open a graph quickly at first and properly when it turns out to be used
+MOST = 16  # pictures: more would only take longer
 SIDE = 1024  # of the matrices whose product measures the machine: large enough to keep every core busy
 
 
@@ -52,12 +53,14 @@ class Stage:
 
 
 def measure(engine: Engine, tower: ImageTower, row: Preprocessing, pictures: Sequence[Path]) -> list[Stage]:
-    """The stages in their order, then all of them together."""
+    """The stages in their order, then all of them together; some `MOST` pictures are plenty."""
     contents = [path.read_bytes() for path in pictures]
     opened = [open_picture(content) for content in contents]
     square = np.stack([prepare(picture, row) for picture in opened])
     batch = np.resize(square, (TOWER_BATCH, *square.shape[1:]))
 
+    for _ in range(WARM_UP):
+        engine.images(batch)
     read = _each(lambda path: path.read_bytes(), pictures)
     decode = _each(open_picture, contents)
     resize = _each(lambda picture: prepare(picture, row), opened)
@@ -160,8 +163,6 @@ def _each(work: Callable[[T], object], items: Sequence[T]) -> float:
 
 def _best(work: Callable[[], object], seconds: float = 0.4) -> float:
     """The shortest of the runs that fit into `seconds` (three at least): what disturbs a machine only adds time."""
-    for _ in range(WARM_UP):
-        work()
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:

@@ -11,7 +11,7 @@ from awase.evaluation.calibration import calibration
 from awase.evaluation.composition import composition
 from awase.evaluation.results import Result
 from awase.evaluation.retrieval import retrieval
-from awase.evaluation.robustness import robustness
+from awase.evaluation.robustness import PICTURES, robustness
 from awase.evaluation.zero_shot import zero_shot
 
 OF_LABELLED = ("zero-shot", "calibration", "robustness", "linear-probe")
@@ -39,11 +39,11 @@ def evaluate_labelled(
     progress: Progress | None = None,
 ) -> Result:
     """One of `OF_LABELLED` other than linear probes, which have another signature. validation: on which calibration
-    chooses a temperature. pictures: at most so many for robustness."""
+    chooses a temperature. pictures: at most so many for robustness (200, each encoded 76 times, if not told)."""
     if task == "calibration":
         return calibration(clip, data, language, templates, validation)
     if task == "robustness":
-        return robustness(clip, data, language, templates, pictures=pictures, progress=progress)
+        return robustness(clip, data, language, templates, pictures=pictures or PICTURES, progress=progress)
     return zero_shot(clip, data, language, templates, progress)
 
 

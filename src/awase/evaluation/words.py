@@ -45,6 +45,8 @@ _WORDS = {
     "brier": Word("Brier score", share=False, rises=False),
     "temperature": Word("Temperature", share=False),
     "classwise_ece": Word("Calibration error, mean over classes", rises=False),
+    "error_rate": Word("Wrong among the answered", rises=False),
+    "set_size": Word("Mean size of the sets", share=False, rises=False),
     "clean": Word("Accuracy on clean pictures"),
     "relative": Word("Share of clean accuracy that is kept"),
     "mce": Word("Mean corruption error", rises=False),

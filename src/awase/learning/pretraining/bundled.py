@@ -63,8 +63,9 @@ class Recipe:
     phases: tuple[Phase, ...]
     concept_gain: float = 1.2
     """Length of the mixture of concepts beside the free unit direction."""
-    centring: float = 0.0
-    """Part of the concepts' mean that is taken from each of them."""
+    way: float = 1.0
+    """Part of the way from the frozen tower to the trained one that is gone in the end: what lies between two such sets
+    of weights keeps most of both. Wortsman et al., 2022 (arXiv:2109.01903), equation 1."""
     seed: int = 0
     bfloat16: bool = False
     """Compute the trained blocks in bfloat16: several times faster on a processor with AMX, slower on others."""
@@ -86,7 +87,7 @@ class Space:
     def __init__(self, checkpoint: Checkpoint, data: Prepared, recipe: Recipe) -> None:
         towers = load_towers(checkpoint)
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
-        self.data, self.gain, self.centring = data, recipe.concept_gain, recipe.centring
+        self.data, self.gain = data, recipe.concept_gain
         self.last_blocks = LastBlocks(self.image, data.first, data.side)
         # The logarithms of two scales: a caption is told from hundreds, a class name from a few of its set.
         self.scales = nn.ParameterDict({name: towers.logit_scale.detach().clone() for name in ("pairs", "names")})
@@ -98,8 +99,7 @@ class Space:
     def concepts(self) -> Tensor:
         """(1000, D): what the classifier can name, by its names in both languages, in the space as it is now."""
         both = torch.stack([self.sentences(ids) for ids in self.data.concepts.values()])
-        named = F.normalize(both.sum(0), dim=-1)
-        return named - self.centring * named.mean(0)
+        return F.normalize(both.sum(0), dim=-1)
 
     def features(self, maps: Tensor) -> Tensor:
         """Maps (B, P, C) -> (B, F) through the last blocks as they are now."""
@@ -153,6 +153,13 @@ def report(step: int, told: dict[str, float]) -> None:
 
 
 @torch.no_grad()
+def go_back(weights: dict[str, nn.Parameter], start: dict[str, Tensor], way: float) -> None:
+    """Sets weights to start + way * (weights - start)."""
+    for name, weight in weights.items():
+        weight.copy_(torch.lerp(start[name], weight, way))
+
+
+@torch.no_grad()
 def calibrated(space: Space, scales: Tensor) -> float:
     """The scale of cosines that surprises least on the labelled sets' validation pictures: least mean over the sets,
     and over both languages, of the mean negative log likelihood, with the simple template. Guo et al., 2017
@@ -189,8 +196,11 @@ def make(recipe: Recipe, prepared: Path, out: Path) -> None:
     chance = np.random.default_rng(recipe.seed)
     checkpoint = open_checkpoint(prepared / "start")
     space = Space(checkpoint, Prepared(prepared), recipe)
+    blocks = dict(space.last_blocks.named_parameters())
+    start = {name: weight.detach().clone() for name, weight in blocks.items()}
     for phase in recipe.phases:
         learn(space, phase, chance, recipe.bfloat16)
+    go_back(blocks, start, recipe.way)
     write_compact(checkpoint, finished(space, checkpoint), out)
 
 
