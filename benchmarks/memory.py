@@ -5,24 +5,22 @@ python benchmarks/memory.py [MANY] [FEW]
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 from peer import EXAMPLE, machine, run
+from PIL import Image
 
 
 def peak(folder: Path, count: int) -> float:
     pictures = folder / str(count)
     pictures.mkdir()
-    small = folder / "small.jpg"
-    if not small.exists():
-        from PIL import Image
-
-        Image.open(EXAMPLE).convert("RGB").resize((64, 48)).save(small)
+    small = BytesIO()
+    Image.open(EXAMPLE).convert("RGB").resize((64, 48)).save(small, "jpeg")
     for i in range(count):
-        os.link(small, pictures / f"{i:06}.jpg")
+        (pictures / f"{i:06}.jpg").write_bytes(small.getvalue())
     command = [sys.executable, "-m", "awase", "encode", str(pictures), "--out", str(folder / f"{count}.npz")]
     return run(command).peak
 

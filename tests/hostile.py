@@ -59,6 +59,7 @@ def make_odd(folder: Path) -> list[Path]:
 
 
 def _written(folder: Path, name: str, data: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_bytes(data)
     return path

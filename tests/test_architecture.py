@@ -28,8 +28,8 @@ FLOORS = [
     ["encoding.tokenizers"],
     ["encoding.preprocessing", "encoding.samples"],
     ["encoding.pictures"],
-    ["encoding.fetching", "encoding.formats"],
-    ["encoding.caches"],
+    ["encoding.fetching", "encoding.finding", "encoding.formats"],
+    ["encoding.caches", "encoding.locking"],
     ["encoding.families"],
     ["errors"],
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from awase.encoding.checkpoints.open_clip_config import SIGLIP_TRUNK, architectu
 from awase.encoding.checkpoints.safetensors_file import read_safetensors, write_safetensors
 from awase.encoding.checkpoints.settings import Settings
 from awase.encoding.families import PUBLISHED, ExternalTower, VisionTransformer
+from awase.encoding.tokenizers import open_tokenizer
 from awase.errors import CheckpointError, TensorMismatch, UsageError
 
 torch = pytest.importorskip("torch")
@@ -244,6 +246,81 @@ def test_written_clip_tokenizer_is_clips(tmp_path: Path) -> None:
     write_checkpoint(open_checkpoint(tmp_path / "in"), tmp_path / "out", "huggingface")
     tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer("a photo of a cat.")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 269, 49407]
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "open_clip", "awase", "memory"])
+def test_checkpoints_can_be_pickled(made: Made, tmp_path: Path, layout: Any) -> None:
+    checkpoint = open_checkpoint(made("hf clip")[0])
+    if layout == "memory":
+        original = in_memory(checkpoint.architecture, checkpoint.load())
+    else:
+        write_checkpoint(checkpoint, tmp_path / layout, layout)
+        original = open_checkpoint(tmp_path / layout)
+        assert len(pickle.dumps(original)) < 100_000  # where the weights lie, not what they are
+    copy = pickle.loads(pickle.dumps(original))
+    assert (copy.architecture, copy.fingerprint) == (original.architecture, original.fingerprint)
+    same(*({name: torch.from_numpy(values) for name, values in one.load().items()} for one in (copy, original)))
+
+
+def with_tokenizer(folder: Path, change: Callable[[dict[str, int], list[str]], None]) -> Path:
+    """A Hugging Face CLIP whose vocabulary's files are OpenAI's but for a change."""
+    references.tiny_hf_clip(folder / "plain", layers=1, text_layers=1)
+    write_checkpoint(open_checkpoint(folder / "plain"), folder / "in", "huggingface")
+    vocabulary = json.loads((folder / "in" / "vocab.json").read_text("utf-8"))
+    merges = (folder / "in" / "merges.txt").read_text("utf-8").splitlines()
+    change(vocabulary, merges)
+    (folder / "in" / "vocab.json").write_text(json.dumps(vocabulary), "utf-8")
+    (folder / "in" / "merges.txt").write_text("\n".join(merges) + "\n", "utf-8")
+    return folder / "in"
+
+
+def swap_two_words(vocabulary: dict[str, int], merges: list[str]) -> None:
+    vocabulary["cat</w>"], vocabulary["dog</w>"] = vocabulary["dog</w>"], vocabulary["cat</w>"]
+
+
+def forget_merges(vocabulary: dict[str, int], merges: list[str]) -> None:
+    del merges[20_000:]
+
+
+@pytest.mark.parametrize("change", [swap_two_words, forget_merges])
+@pytest.mark.parametrize("one_file", [False, True])
+def test_open_clip_cannot_hold_another_vocabulary(tmp_path: Path, change: Any, one_file: bool) -> None:
+    folder = with_tokenizer(tmp_path, change)
+    if one_file:
+        _one_file(folder)
+    with pytest.raises(CheckpointError, match="vocabulary of its own"):
+        write_checkpoint(open_checkpoint(folder), tmp_path / "out", "open_clip")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_open_clip_gives_the_same_ids_for_openais_vocabulary(tmp_path: Path, one_file: bool) -> None:
+    folder, texts = with_tokenizer(tmp_path, lambda vocabulary, merges: None), ["a photo of a cat.", "naïve 猫 café"]
+    if one_file:
+        _one_file(folder)
+    checkpoint = open_checkpoint(folder)
+    write_checkpoint(checkpoint, tmp_path / "out", "open_clip")
+    copy = open_checkpoint(tmp_path / "out")
+    ids = open_tokenizer(checkpoint.architecture.text_rule, checkpoint.folder)(texts).ids
+    assert open_tokenizer(copy.architecture.text_rule, copy.folder)(texts).ids == ids
+    theirs = reference_open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")(texts)
+    assert [[number for number in row if number] for row in theirs.tolist()] == ids
+
+
+def _one_file(folder: Path) -> None:
+    """vocab.json and merges.txt as one tokenizer.json, as transformers writes it now."""
+    tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folder)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink()
+    tokenizer.save_pretrained(folder)
+    assert (folder / "tokenizer.json").exists()
+
+
+def test_a_damaged_vocabulary_is_named(tmp_path: Path) -> None:
+    folder = with_tokenizer(tmp_path, lambda vocabulary, merges: None)
+    (folder / "vocab.json").write_text("[1, 2")
+    with pytest.raises(CheckpointError, match=r"vocab\.json"):
+        write_checkpoint(open_checkpoint(folder), tmp_path / "out", "open_clip")
 
 
 # ---- configurations ------------------------------------------------------------------------------------------------
@@ -489,6 +566,23 @@ def test_absurd_sizes_are_refused_at_once(made: Made, tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="4000000 layers"):
         open_checkpoint(tmp_path / "m")
+
+
+def test_heads_must_divide_the_width(made: Made, tmp_path: Path) -> None:
+    for side in ("vision", "text"):
+        shutil.copytree(made("hf clip")[0], tmp_path / side)
+        config = json.loads((tmp_path / side / "config.json").read_text())
+        config[f"{side}_config"]["num_attention_heads"] = 5
+        (tmp_path / side / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match="5 heads in a tower"):
+            open_checkpoint(tmp_path / side)
+    write_checkpoint(open_checkpoint(made("hf clip")[0]), tmp_path / "m", "awase")
+    for heads in (0, 5):
+        config = json.loads((tmp_path / "m" / "config.json").read_text())
+        config["text"]["heads"] = heads
+        (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match=f"{heads} heads in a tower"):
+            open_checkpoint(tmp_path / "m")
 
 
 # ---- what does not fit ---------------------------------------------------------------------------------------------

@@ -139,6 +139,66 @@ def test_wrong_use_is_said_plainly(clip: Clip) -> None:
         clip.encode_images([CAT, "absent.jpg"])
 
 
+def test_labels_are_any_iterable_of_strings(clip: Clip) -> None:
+    expected = clip.classify(CAT, ["cat", "dog"])
+    for labels in (("cat", "dog"), iter(["cat", "dog"]), {"cat": 1, "dog": 2}, np.array(["cat", "dog"])):
+        found = clip.classify(CAT, labels, templates=iter(["a photo of a {}."]), none_of_these=False)
+        assert [score.label for score in found] == [score.label for score in expected]
+    assert clip.encode_texts(iter(["a cat"])).shape == (1, clip.dimension)
+
+
+@pytest.mark.parametrize("given", [None, 3, [None], [1], ["cat", " "], "cat", b"cat"])
+def test_what_is_no_list_of_words_is_refused(clip: Clip, given: object) -> None:
+    for take in (
+        lambda: clip.classify(CAT, given),  # type: ignore[arg-type]
+        lambda: clip.match(CAT, given),  # type: ignore[arg-type]
+        lambda: clip.classifier(["cat"], [given]),  # type: ignore[list-item]
+    ):
+        with pytest.raises(UsageError):
+            take()
+
+
+@pytest.mark.parametrize("given", [None, 3, "photo.jpg", Path("photo.jpg")])
+def test_what_is_no_list_of_pictures_is_refused(clip: Clip, given: object) -> None:
+    for take in (clip.stream, clip.encode_images, lambda pictures: clip.similarity(pictures, ["a cat"])):
+        with pytest.raises(UsageError, match="list of pictures"):
+            take(given)
+
+
+def test_similarity_says_what_vectors_are(clip: Clip) -> None:
+    vectors = clip.encode_texts(["a cat", "a dog"])
+    wrong = vectors[0], list(vectors), vectors.tolist(), vectors[:, :-1], vectors * np.nan
+    for vector in wrong:
+        for pair in ((vector, vectors), (vectors, vector)):
+            with pytest.raises(UsageError, match=rf"one array of shape \(N, {clip.dimension}\)"):
+                clip.similarity(*pair)
+
+
+def test_a_label_may_not_be_the_answer_that_is_added(clip: Clip) -> None:
+    with pytest.raises(UsageError, match=NONE_OF_THESE):
+        clip.judge(["cat", NONE_OF_THESE], none_of_these=True)
+    assert len(clip.classify(CAT, ["cat", NONE_OF_THESE])) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": 3},
+        {"model": ""},
+        {"engine": None},
+        {"precision": None},
+        {"threads": "x"},
+        {"threads": 0},
+        {"threads": True},
+        {"threads": 10**20},
+        {"limits": 5},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        awase.load(**settings)  # type: ignore[arg-type]
+
+
 def test_a_stream_goes_on_past_a_bad_picture(clip: Clip, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(CAT.read_bytes()[:2000])

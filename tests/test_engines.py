@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
+import pickle
+import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from awase.encoding import engines
+import awase
+from awase.encoding import caches, engines
+from awase.encoding.caches import cache_folder
+from awase.encoding.checkpoints import open_checkpoint, write_checkpoint
 from awase.encoding.checkpoints.checkpoint import Checkpoint, in_memory
-from awase.encoding.engines import Machine, agreement, machine, on_onnxruntime, open_engine
+from awase.encoding.engines import Machine, agreement, machine, on_onnxruntime, open_engine, refuse_meaningless
 from awase.encoding.families import ExternalTower, clip_vit
-from awase.errors import EngineError, MissingExtra, UsageError
+from awase.errors import CheckpointError, EngineError, MissingExtra, UsageError
 
 torch = pytest.importorskip("torch")
 
@@ -217,6 +226,97 @@ def test_a_damaged_cache_is_made_again(empty_cache: Path) -> None:
     assert np.array_equal(open_engine(checkpoint).images(pixels)["vectors"], expected)
 
 
+def zeros(content: bytes) -> bytes:
+    return bytes(len(content))
+
+
+def noise(content: bytes) -> bytes:
+    return np.random.default_rng(0).bytes(len(content))
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def half_zeros(content: bytes) -> bytes:
+    return cut(content) + bytes(len(content) - len(content) // 2)
+
+
+@pytest.mark.parametrize("damage", [zeros, noise, cut, half_zeros])
+@pytest.mark.parametrize("file", ["weights.bin", "pooled.onnx", "checksums.json"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_damage_that_still_opens_is_noticed(
+    empty_cache: Path, engine: str, file: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """Weights of zeros or noise give vectors like any others; nothing but a comparison tells."""
+    checkpoint, (pixels, _, _) = checkpoint_of("clip"), inputs_of("clip")
+    expected = engine_or_skip(checkpoint, engine).images(pixels)["vectors"]
+    (damaged,) = (empty_cache / "graphs").glob(f"*/*/{file}")
+    damaged.write_bytes(damage(damaged.read_bytes()))
+    loads = []
+
+    def load() -> dict[str, np.ndarray]:
+        loads.append(1)
+        return checkpoint.load()
+
+    counted = dataclasses.replace(checkpoint, load=load)
+    for _ in range(2):
+        assert np.array_equal(engine_or_skip(counted, engine).images(pixels)["vectors"], expected)
+    assert len(loads) == 1  # built again once, and then trusted
+
+
+def test_checksums_look_at_all_parts_of_a_large_file(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(5 * 2**20)
+    (tmp_path / "weights.bin").write_bytes(content)
+    caches.write_checksums(tmp_path)
+    assert caches.is_intact(tmp_path)
+    run = 2 * len(content) // caches.PAGES
+    for start in (0, len(content) // 3, len(content) - run):
+        (tmp_path / "weights.bin").write_bytes(content[:start] + bytes(run) + content[start + run :])
+        assert not caches.is_intact(tmp_path)
+
+
+def test_leftovers_of_killed_builds_are_removed(empty_cache: Path) -> None:
+    old, fresh = (empty_cache / "graphs" / "abc" / f".text-fp32-v1.{name}" for name in ("old", "fresh"))
+    for folder in (old, fresh):
+        folder.mkdir(parents=True)
+        (folder / "weights.bin").write_bytes(b"half of them")
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
+    checkpoint, (_, ids, ends) = checkpoint_of("clip"), inputs_of("clip")
+    open_engine(checkpoint).texts(ids, ends)
+    assert not old.exists()
+    assert fresh.exists()  # another process may be at work on it
+
+
+def test_no_room_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("AWASE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(EngineError, match="AWASE_CACHE"):
+        open_engine(checkpoint_of("clip")).images(inputs_of("clip")[0])
+
+
+def test_a_cache_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("AWASE_CACHE", "~/mine")
+    assert cache_folder() == tmp_path / "mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux tells of home folders")
+def test_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "AWASE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert cache_folder().is_dir()
+    assert cache_folder() == cache_folder()
+    pixels, _, _ = inputs_of("clip")
+    assert open_engine(checkpoint_of("clip")).images(pixels)["vectors"].shape == (5, 40)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions are not Windows'")
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -240,6 +340,107 @@ def test_a_warm_start_imports_neither_onnx_nor_torch(tmp_path: Path, empty_cache
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- what is damaged, what leaves the machine, what goes to other processes -----------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch:cpu"])
+def test_tokens_that_the_tower_does_not_know(engine: str) -> None:
+    tested = engine_or_skip(checkpoint_of("clip"), engine)
+    beyond = np.array([[5, 1_000_000]])
+    says = f"memory: its tokenizer gives token 1000000, .* 0 to {TINY['clip'].text.vocabulary - 1} only"
+    with pytest.raises(CheckpointError, match=says):
+        tested.texts(beyond, np.array([1]))
+    with pytest.raises(CheckpointError, match=says):
+        tested.packed_texts(
+            beyond, np.array([[0, 1]]), np.tri(2, dtype=bool)[None], np.zeros(1, np.int64), np.ones(1, np.int64)
+        )
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(engine: str, number: float) -> None:
+    tensors = {name: values.copy() for name, values in checkpoint_of("clip").load().items()}
+    tensors["image.positions"][0, 0] = number
+    damaged = in_memory(TINY["clip"], tensors)
+    pixels, ids, ends = inputs_of("clip")
+    with pytest.raises(CheckpointError, match=r"image\.positions"):
+        engine_or_skip(damaged, engine).images(pixels)
+    assert np.isfinite(engine_or_skip(damaged, engine).texts(ids, ends)).all()  # the other tower is whole
+
+
+@pytest.mark.parametrize("number", [0.0, np.nan, np.inf])
+def test_meaningless_vectors_are_refused(number: float) -> None:
+    vectors = np.ones((3, 4), np.float32)
+    assert refuse_meaningless(vectors, "some model") is vectors
+    vectors[1] = number
+    with pytest.raises(EngineError, match="some model"):
+        refuse_meaningless(vectors, "some model")
+
+
+def test_no_vector_of_a_damaged_model_reaches_a_score() -> None:
+    """torch reads weights as they are."""
+    tensors = {name: values.copy() for name, values in checkpoint_of("clip").load().items()}
+    tensors["image.positions"][0, 0] = np.nan
+    tensors["text.projection.weight"][:] = 0
+    clip = awase.load(in_memory(TINY["clip"], tensors), engine="torch:cpu")
+    with pytest.raises(EngineError, match="memory on torch fp32, cpu"):
+        clip.encode_images([np.zeros((32, 32, 3), np.uint8)])
+    with pytest.raises(EngineError, match="memory on torch fp32, cpu"):
+        clip.encode_texts(["a"])
+    with pytest.raises(EngineError, match="memory on torch fp32, cpu"):
+        clip.encode_texts([f"number {i}" for i in range(300)])  # whose beginnings are shared
+
+
+def test_nothing_but_one_module_imports_onnx_runtime() -> None:
+    root = Path(awase.__file__).parent
+    importing = [p for p in root.rglob("*.py") if re.search(r"^\s*(import|from) onnxruntime", p.read_text(), re.M)]
+    assert [path.name for path in importing] == ["runtime.py"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps a process's open files")
+def test_classifying_tells_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime's wheels would lay out a queue in ~/.cache/Microsoft and post it from a thread of their own."""
+    code = (
+        "import os, sys, time, numpy as np, awase\n"
+        "def refuse(event, arguments):\n"
+        "    if event.startswith('socket.'): raise SystemExit(f'{event} {arguments}')\n"
+        "sys.addaudithook(refuse)\n"
+        "clip = awase.load()\n"
+        "assert len(clip.classify(np.zeros((64, 64, 3), np.uint8), ['cat', '犬'])) == 2\n"
+        "time.sleep(0.3)\n"
+        "links = [f'/proc/self/fd/{name}' for name in os.listdir('/proc/self/fd')]\n"
+        "opened = [os.readlink(link) for link in links if os.path.lexists(link)]\n"
+        "print([name for name in opened if name.startswith('socket:') or 'Microsoft' in name])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "AWASE_CACHE")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["awase"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch:cpu"])
+def test_engines_can_be_pickled(engine: str, tmp_path: Path) -> None:
+    write_checkpoint(checkpoint_of("clip"), tmp_path / "model", "awase")
+    checkpoint, (pixels, ids, ends) = open_checkpoint(tmp_path / "model"), inputs_of("clip")
+    original = engine_or_skip(checkpoint, engine)
+    before = original.images(pixels)["vectors"], original.texts(ids, ends)
+    pickled = pickle.dumps(original)
+    assert len(pickled) < 100_000  # what to open, not the weights
+    copy = pickle.loads(pickled)
+    assert (copy.name, copy.device, copy.precision) == (original.name, original.device, original.precision)
+    np.testing.assert_allclose(copy.images(pixels)["vectors"], before[0], atol=1e-6)
+    np.testing.assert_allclose(copy.texts(ids, ends), before[1], atol=1e-6)
+
+
+def test_a_clip_works_in_another_process() -> None:
+    clip, words = awase.load(checkpoint_of("clip")), ["a cat", "a dog"]
+    expected = clip.encode_texts(words)  # the graph is open and the vocabulary read, and neither can travel
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        np.testing.assert_allclose(pool.submit(clip.encode_texts, words).result(), expected, atol=1e-6)
 
 
 # ---- choosing and refusing -----------------------------------------------------------------------------------------

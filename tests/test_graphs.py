@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
+from awase.encoding.caches import is_intact
+from awase.encoding.engines import onnx_runtime
 from awase.encoding.families import clip_vit
 from awase.encoding.graphs.builder import Graph, quantise
 from awase.encoding.graphs.towers import image_graph, text_graph
@@ -28,7 +29,7 @@ from test_towers import OUTPUTS, PEERS, REAL, TINY, pictures, sentences, tiny  #
 
 def run(model: onnx.ModelProto | Path, inputs: dict[str, Any], outputs: Sequence[str] = ("vectors",)) -> list[Any]:
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(source, providers=["CPUExecutionProvider"])
     return session.run(list(outputs), {value.name: np.asarray(inputs[value.name]) for value in session.get_inputs()})
 
 
@@ -209,3 +210,11 @@ def test_real_weights_load_from_their_file(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = towers.image(normalise(pixels, TINY["clip"].preprocessing))["vectors"]
     agree(run(tmp_path / "image" / "model.onnx", {"pixels": pixels})[0], expected, 1e-5)
+
+
+def test_a_saved_graph_says_what_its_files_are(tmp_path: Path) -> None:
+    graph = image_graph(TINY["clip"], {key: value.numpy() for key, value in tiny("clip").state_dict().items()})
+    graph.save(tmp_path / "graph", {"image.onnx": ("vectors",)})
+    assert is_intact(tmp_path / "graph")
+    (tmp_path / "graph" / "image.onnx").unlink()
+    assert not is_intact(tmp_path / "graph")

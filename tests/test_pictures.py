@@ -17,9 +17,10 @@ import pytest
 from PIL import Image, ImageFile
 
 from awase.encoding.families import Preprocessing
+from awase.encoding.finding import Found, search
 from awase.encoding.pictures import Limits, find_pictures, is_address, name_of, open_picture
 from awase.encoding.preprocessing import prepare
-from awase.errors import AddressRefused, AwaseError, PictureError, PictureTooLarge
+from awase.errors import AddressRefused, AwaseError, PictureError, PictureTooLarge, UsageError
 from hostile import HEIC, HEIGHT, WIDTH, make_hostile, make_odd, photograph, saved
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -249,6 +250,43 @@ def test_sixteen_bits_and_floats_are_scaled_to_eight(odd: dict[str, Path]) -> No
     assert np.array_equal(pixels(odd["deep_colour.png"]), np.asarray(photograph()))
 
 
+def test_integers_of_32_bits_are_refused_where_white_is_anyones_guess() -> None:
+    grey = np.asarray(photograph().convert("L")).astype(np.int32)
+    with pytest.raises(PictureError, match=r"32 bits from \d+ to \d+.*8 or 16 bits"):
+        open_picture(saved(Image.fromarray(grey), "TIFF"))
+    assert np.array_equal(open_picture(saved(Image.fromarray(grey * 257), "TIFF")), grey)
+    dark = b"P5 2 1 65535\n" + np.array([[0, 255]], ">u2").tobytes()
+    assert (pixels(dark) == 0).all()  # the file itself says that its white is 65535
+
+
+@pytest.mark.parametrize("limit", ["pixels", "bytes", "address_bytes", "address_seconds"])
+def test_limits_of_nothing_are_refused(limit: str) -> None:
+    for value in (0, -1, None, "9"):
+        with pytest.raises(UsageError, match=limit):
+            Limits(**{limit: value})  # type: ignore[arg-type]
+
+
+def test_remedies_name_the_flag_and_the_setting() -> None:
+    data = saved(photograph(), "PNG")
+    for limits, said in (
+        (Limits(pixels=1), r"--max-pixels, Limits\(pixels"),
+        (Limits(bytes=1), r"--max-bytes, Limits\(bytes"),
+    ):
+        with pytest.raises(PictureTooLarge, match=said):
+            open_picture(data, limits)
+    for address in ("http://127.0.0.1/a.jpg", "http://example.com:8080/a.jpg"):
+        with pytest.raises(AddressRefused, match=r"--private-addresses, Limits\(private_addresses=True\)"):
+            open_picture(address)
+    with pytest.raises(AddressRefused, match="no server answers there in time") as caught:
+        open_picture("http://127.0.0.1:9/a.jpg", Limits(private_addresses=True))
+    assert "--private-addresses" not in str(caught.value)
+
+
+def test_a_great_limit_of_bytes_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(saved(photograph(), "PNG"))
+    assert open_picture(tmp_path / "a.png", Limits(bytes=2**63 - 1)).size == (WIDTH, HEIGHT)
+
+
 def test_the_first_frame_is_taken(odd: dict[str, Path]) -> None:
     first = np.asarray(photograph()).astype(int)
     for name, path in odd.items():
@@ -451,11 +489,43 @@ def test_folders_globs_and_files_are_found_in_order(folder: Path) -> None:
     assert find_pictures([]) == []
 
 
-def test_a_missing_path_is_named(folder: Path) -> None:
-    for missing in ("absent.jpg", "absent/*.jpg"):
-        with pytest.raises(PictureError, match="does not exist") as caught:
-            find_pictures([folder, folder / missing])
-        assert missing in caught.value.source
+def test_a_missing_path_is_handed_on_and_stops_no_other(folder: Path) -> None:
+    for missing in ("absent.jpg", "absent/*.jpg", "y" * 300 + ".jpg"):
+        found = find_pictures([folder / missing, folder / "b.jpg"])
+        assert found == [folder / missing, folder / "b.jpg"]
+        with pytest.raises(PictureError, match=r"does not exist|too long"):
+            open_picture(found[0])
+
+
+def test_nothing_found_is_wrong_use_and_says_what_was_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").touch()
+    (tmp_path / ".hidden").touch()
+    for nothing in (tmp_path, tmp_path / "*.pdf"):
+        with pytest.raises(UsageError, match=r"no pictures found in .*; 1 other file passed over"):
+            find_pictures([nothing])
+    with pytest.raises(UsageError, match=r"no pictures found in .*\*\.gif; check"):
+        find_pictures([tmp_path / "*.gif"])
+    (tmp_path / "a.jpg").touch()
+    assert search([tmp_path, tmp_path / "**" / "*"]) == Found([tmp_path / "a.jpg"] * 2, 1)
+
+
+@pytest.mark.parametrize("given", ["photos", Path("photos"), None, 3, [None], [""]])
+def test_what_is_no_list_of_paths_is_refused(given: object) -> None:
+    with pytest.raises(UsageError):
+        find_pictures(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_patterns_do_not_follow_links_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.jpg").touch()
+    for i in range(8):
+        (tmp_path / "sub" / f"up{i}").symlink_to("..")
+    start = time.monotonic()
+    for pattern in ("**/*.jpg", "**/**/*.jpg", "**/*", "**"):
+        assert find_pictures([tmp_path / pattern]) == [tmp_path / "sub" / "a.jpg"], pattern
+    assert find_pictures([tmp_path / "sub" / "up0" / "*" / "a.jpg"]) == [tmp_path / "sub" / "up0" / "sub" / "a.jpg"]
+    assert time.monotonic() - start < 2
 
 
 def test_a_folder_of_hostile_files_is_listed_whole(hostile: list[Path]) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 
+from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints.checkpoint import in_memory
 from awase.encoding.families import PUBLISHED, Architecture, NgramEncoder, TextTransformer, VisionTransformer
 from awase.encoding.scoring import RIVALS_COUNT_AS, Scoring, log_mean_exp, scoring_of, sigmoid, softmax
+from awase.errors import CheckpointError
 
 COSINES = np.array([[0.31, 0.22, 0.25], [-0.1, 0.0, 0.1]])
 
@@ -91,3 +97,27 @@ def test_the_rule_comes_from_the_weights_and_is_remembered(name: str) -> None:
 
     object.__setattr__(checkpoint, "load", unreadable)
     assert scoring_of(checkpoint) == rule
+
+
+def zeros_but(architecture: Architecture, **changes: float) -> dict[str, np.ndarray]:
+    tensors = {key: np.zeros(shape, np.float32) for key, shape in architecture.tensors().items()}
+    return tensors | {key: np.asarray(value, np.float32) for key, value in changes.items()}
+
+
+@pytest.mark.parametrize(
+    "content", [{"scale": math.nan, "bias": 0}, {"scale": 9, "bias": math.inf}, {"scale": 0}, 10**400]
+)
+def test_a_damaged_memory_is_not_believed(content: Any) -> None:
+    checkpoint = in_memory(tiny("siglip-base-patch16-224"), zeros_but(tiny("siglip-base-patch16-224"), logit_bias=-3))
+    remembered = cache_folder() / "scoring" / f"{checkpoint.fingerprint}.json"
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(json.dumps(content))
+    assert scoring_of(checkpoint) == Scoring("sigmoid", 1.0, -3.0)
+    assert json.loads(remembered.read_text()) == {"scale": 1.0, "bias": -3.0}
+
+
+@pytest.mark.parametrize("changes", [{"logit_scale": math.nan}, {"logit_scale": 1e4}, {"logit_bias": math.inf}])
+def test_a_rule_that_is_not_finite_is_refused(changes: dict[str, float]) -> None:
+    architecture = tiny("siglip-base-patch16-224")
+    with pytest.raises(CheckpointError, match="logit_scale"):
+        scoring_of(in_memory(architecture, zeros_but(architecture, **changes)))

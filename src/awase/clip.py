@@ -33,9 +33,10 @@ from awase.encoding.engines import (
     available_engines,
     describe_machine,
     open_engine,
+    refuse_meaningless,
 )
 from awase.encoding.graphs.limits import shares_prefixes
-from awase.encoding.pictures import Limits, Picture
+from awase.encoding.pictures import Limits, Picture, name_of
 from awase.encoding.pipeline import Encoded, encode_stream
 from awase.encoding.preprocessing import prepare_source
 from awase.encoding.samples import sample_cuts
@@ -48,6 +49,7 @@ NONE_OF_THESE = "none of these"
 BUNDLED = "awase"
 MANY = 256  # sentences from which looking for beginnings that they share pays
 SAME_THING = 0.9  # cosine from which a common thing is what a label means already, and no rival to it
+MOST_THREADS = 1024  # beyond any machine that this runs on; engines fail in their own ways on more
 TooLong = Literal["cut", "error"]
 
 
@@ -145,7 +147,7 @@ class Clip:
         Raises PictureError at the first that cannot be read; `stream` goes on instead."""
         output: Literal["patches", "vectors"] = "patches" if patches else "vectors"
         rows = []
-        for encoded in self.stream(_as_list(pictures), output):
+        for encoded in self.stream(pictures, output):
             if encoded.error:
                 raise encoded.error
             assert encoded.outputs is not None  # the other half of Encoded's contract
@@ -160,22 +162,21 @@ class Clip:
         "features" are pooled but not projected, and not of unit length: what a linear probe is fitted on."""
 
         def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-            values = self.engine.images(pixels, (output,))[output]
+            values = refuse_meaningless(self.engine.images(pixels, (output,))[output], self.runs_on)
             return {output: values if output == "features" else unit(values)}
 
-        return encode_stream(pictures, self.prepare, run, self.batch_size)
+        return encode_stream(_many(pictures), self.prepare, run, self.batch_size)
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """A picture -> the uint8 (S, S, 3) square that the image tower eats."""
         return prepare_source(picture, self.checkpoint.architecture.preprocessing, self.limits, fast=self.fast)
 
-    def encode_texts(self, texts: Sequence[str], *, too_long: TooLong = "cut") -> np.ndarray:
+    def encode_texts(self, texts: Iterable[str], *, too_long: TooLong = "cut") -> np.ndarray:
         """Sentences -> (M, D) unit vectors, float32. Equal sentences are encoded once.
 
         A sentence past the context is cut, with a TextCutWarning, or raises TextError with too_long="error"."""
-        if isinstance(texts, str):
-            raise UsageError("encode_texts takes a list of sentences, and was given one string: put it in a list")
-        tokens = self.tokenizer(list(texts), too_long=too_long)
+        texts = prompts.as_list(texts, "sentence")
+        tokens = self.tokenizer(texts, too_long=too_long)
         if tokens.cut:
             first = texts[tokens.cut[0]]
             warnings.warn(
@@ -187,30 +188,43 @@ class Clip:
         if not tokens.ids:
             return np.empty((0, self.dimension), np.float32)
         if len(tokens.ids) >= MANY and shares_prefixes(self.checkpoint.architecture):
-            return unit(encode_prefixes_once(tokens, self.engine.packed_texts, self.tokenizer.pad))
-        return unit(encode_sentences(tokens, self.engine.texts, self.tokenizer.pad))
+            vectors = encode_prefixes_once(tokens, self.engine.packed_texts, self.tokenizer.pad)
+        else:
+            vectors = encode_sentences(tokens, self.engine.texts, self.tokenizer.pad)
+        return unit(refuse_meaningless(vectors, self.runs_on))
 
     # ---- what the space is for -------------------------------------------------------------------------------------
 
-    def similarity(self, images: np.ndarray | Iterable[Picture], texts: np.ndarray | Sequence[str]) -> np.ndarray:
-        """(N, M) cosines. Either side may be given as vectors (N, D) or as what they are made from."""
-        left = images if self._are_vectors(images) else self.encode_images(images)
-        right = texts if isinstance(texts, np.ndarray) else self.encode_texts(texts)
+    def similarity(self, images: np.ndarray | Iterable[Picture], texts: np.ndarray | Iterable[str]) -> np.ndarray:
+        """(N, M) cosines. Either side may be given as vectors, one array (N, D), or as what they are made from."""
+        left = self._vectors(images)
+        right = self._vectors(texts)
+        left = self.encode_images(images) if left is None else left
+        right = self.encode_texts(texts) if right is None else right
         return np.asarray(left @ right.T)
 
-    def _are_vectors(self, images: object) -> bool:
-        floating = isinstance(images, np.ndarray) and np.issubdtype(images.dtype, np.floating)
-        return floating and images.ndim == 2 and images.shape[1] == self.dimension  # type: ignore[attr-defined]
+    def _vectors(self, given: object) -> np.ndarray | None:
+        """What was given, if it is vectors. Raises UsageError for vectors of another shape, and for NaN in them."""
+        expected = f"vectors are one array of shape (N, {self.dimension})"
+        if isinstance(given, list | tuple) and given and _is_vector(given[0]):
+            raise UsageError(f"{expected}, and a {type(given).__name__} of vectors was given; np.stack makes it one")
+        if not isinstance(given, np.ndarray) or given.dtype.kind != "f" or given.ndim > 3:
+            return None
+        if given.ndim != 2 or given.shape[1] != self.dimension:
+            raise UsageError(f"{expected}, and one of shape {given.shape} was given; one vector alone: vector[None]")
+        if not np.isfinite(given).all():
+            raise UsageError(f"{expected} and finite numbers, and some of these are NaN or infinite; encode them again")
+        return given
 
-    def classifier(self, labels: Sequence[str], templates: str | Sequence[str] = "simple") -> np.ndarray:
+    def classifier(self, labels: Iterable[str], templates: str | Iterable[str] = "simple") -> np.ndarray:
         """(C, D) unit vectors, one per label: the mean over the templates of the unit vectors of its prompts.
 
         templates: a name ("simple", "imagenet7", "imagenet80", "none", ...) or sentences with {}. A named set is taken
         in each label's own language. Radford et al., 2021, section 3.1.4."""
+        labels = prompts.check_labels(labels)
         self._warn_of_languages(labels)
         if not isinstance(templates, str):
-            return prompts.classifier(labels, tuple(templates), self.encode_texts)
-        prompts.check_labels(labels)
+            return prompts.classifier(labels, templates, self.encode_texts)
         weights = np.empty((len(labels), self.dimension), np.float32)
         for language, mine in _by_language(labels).items():
             sentences = prompts.templates(templates, language)
@@ -218,14 +232,17 @@ class Clip:
         return weights
 
     def judge(
-        self, labels: Sequence[str], templates: str | Sequence[str] = "simple", none_of_these: bool = False
+        self, labels: Iterable[str], templates: str | Iterable[str] = "simple", none_of_these: bool = False
     ) -> Callable[[np.ndarray], list[list[Score]]]:
         """A function from (N, D) vectors of pictures to their scores, best first; the labels are encoded once, here.
 
         none_of_these: let a background of common things compete; what they win together is NONE_OF_THESE."""
+        labels = prompts.check_labels(labels)
+        if none_of_these and NONE_OF_THESE in (label.strip() for label in labels):
+            raise UsageError(f"{NONE_OF_THESE!r} is a label and the answer added to them; leave out one of the two")
         weights = self.classifier(labels, templates)
         rivals = self._rivals(labels, weights) if none_of_these else np.empty((0, self.dimension), np.float32)
-        names = [*labels, NONE_OF_THESE] if none_of_these else list(labels)
+        names = [*labels, NONE_OF_THESE] if none_of_these else labels
 
         def scores(vectors: np.ndarray) -> list[list[Score]]:
             cosines, others = vectors @ weights.T, vectors @ rivals.T
@@ -246,16 +263,17 @@ class Clip:
     def classify(
         self,
         picture: Picture,
-        labels: Sequence[str],
+        labels: Iterable[str],
         *,
-        templates: str | Sequence[str] = "simple",
+        templates: str | Iterable[str] = "simple",
         none_of_these: bool = False,
     ) -> list[Score]:
         """Scores of one picture for each label, best first. For many pictures: `judge` once, then `stream`."""
         return self.judge(labels, templates, none_of_these)(self.encode_images([picture]))[0]
 
-    def match(self, picture: Picture, sentences: Sequence[str]) -> list[Score]:
+    def match(self, picture: Picture, sentences: Iterable[str]) -> list[Score]:
         """How well each sentence fits a picture, judged alone, in the order given; `encoding.scoring` has the rule."""
+        sentences = prompts.check_words(sentences, "sentence")
         vector = self.encode_images([picture])
         self._warn_of_languages(sentences)
         cosines = vector @ self.encode_texts(sentences).T
@@ -318,6 +336,7 @@ def load(
 
     engine: "auto", "onnxruntime", "openvino", "torch" or "torch:DEVICE". precision: "fp32", "int8", "bf16" or "fp16".
     threads: cores the engine may use, all by default. Raises CheckpointError, EngineError, MissingExtra."""
+    _check_settings(engine, precision, threads, limits)
     checkpoint = model if isinstance(model, Checkpoint) else checkpoint_of(model)
     return Clip(
         checkpoint,
@@ -331,14 +350,33 @@ def load(
 
 def checkpoint_of(model: str | PathLike[str] | None) -> Checkpoint:
     """What a name, a path or None (the bundled model) stands for."""
+    if not isinstance(model, str | PathLike | None) or model == "":
+        raise UsageError(f"the model {model!r} is no path and no name; leave it out for the bundled model")
     if model is None or model == BUNDLED:
         return replace(open_checkpoint(Path(__file__).parent / "encoding" / "bundled"), source=BUNDLED)
     return open_checkpoint(model if isinstance(model, str) else Path(model))
 
 
-def _as_list(pictures: Iterable[Picture]) -> Iterable[Picture]:
+def _check_settings(engine: object, precision: object, threads: object, limits: object) -> None:
+    if not isinstance(engine, str) or not isinstance(precision, str):
+        raise UsageError(f"engine {engine!r}, precision {precision!r}: both are names, such as 'auto' and 'fp32'")
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
+        raise UsageError(f"threads {threads!r}: a whole number from 1 to {MOST_THREADS}, or None for all cores")
+    if limits is not None and not isinstance(limits, Limits):
+        raise UsageError(f"limits {limits!r}: give awase.Limits(...)")
+
+
+def _many(pictures: Iterable[Picture]) -> Iterable[Picture]:
     """Refuses one picture where many are expected: iterating over it would give nonsense."""
     one = isinstance(pictures, str | bytes | PathLike) or hasattr(pictures, "read") or hasattr(pictures, "convert")
     if one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
-        raise UsageError("encode_images takes a list of pictures, and was given one: put it in a list")
-    return pictures
+        raise UsageError(f"a list of pictures is expected, and one was given: {name_of(pictures)}; put it in a list")
+    try:
+        return iter(pictures)
+    except TypeError as problem:
+        raise UsageError(f"a list of pictures is expected, and {pictures!r} was given") from problem
+
+
+def _is_vector(one: object) -> bool:
+    numbers = isinstance(one, list | tuple) and all(isinstance(value, int | float) for value in one)
+    return numbers or (isinstance(one, np.ndarray) and one.ndim == 1 and one.dtype.kind == "f")

@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from awase.cli.options import add_model_flags, add_picture_flags, labels_from, notice, open_clip
+from awase.cli.options import (
+    add_model_flags,
+    add_picture_flags,
+    labels_from,
+    notice,
+    open_clip,
+    pictures_from,
+    positive,
+)
 from awase.cli.output import print_json, print_scores
-from awase.errors import UsageError
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,7 +27,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     how.add_argument("--template", metavar="T", help='a sentence with {} for the label, such as "a drawing of a {}."')
     how.add_argument("--templates", default="simple", metavar="NAME", help="simple (default), none, imagenet7, ...")
     parser.add_argument("--none-of-these", action="store_true", help="let an answer be that no label fits")
-    parser.add_argument("--top", type=int, metavar="K", help="show only the K best labels")
+    parser.add_argument("--top", type=positive, metavar="K", help="show only the K best labels")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     add_model_flags(parser)
     add_picture_flags(parser)
@@ -28,12 +35,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(given: argparse.Namespace) -> int:
-    from awase.encoding.pictures import find_pictures, name_of
+    from awase.encoding.pictures import name_of
 
-    if given.top is not None and given.top < 1:
-        raise UsageError(f"--top {given.top}: show at least one label")
     labels = labels_from(given)
-    pictures = find_pictures(given.pictures)
+    pictures = pictures_from(given.pictures)
     clip = open_clip(given)
     judge = clip.judge(labels, [given.template] if given.template else given.templates, given.none_of_these)
     failed = 0

@@ -8,7 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from awase.cli.options import add_model_flags, add_picture_flags, notice, open_clip, read_lines
+from awase.cli.options import (
+    add_model_flags,
+    add_picture_flags,
+    notice,
+    open_clip,
+    pictures_from,
+    positive,
+    read_lines,
+)
 from awase.cli.output import progress
 from awase.errors import UsageError
 
@@ -24,40 +32,48 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("pictures", nargs="*", metavar="PICTURE-OR-FOLDER", help="files, folders, patterns, addresses")
     parser.add_argument("--out", required=True, type=Path, metavar="F", help="vectors.npz or vectors.parquet")
     parser.add_argument("--texts", metavar="F", help='sentences, one a line ("-" reads standard input)')
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures per run of the tower (8)")
+    parser.add_argument("--batch-size", type=positive, default=8, metavar="N", help="pictures per run of the tower (8)")
     add_model_flags(parser)
     add_picture_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    from awase.encoding.pictures import find_pictures
-    from awase.encoding.vectorfile import VectorFile
+    from awase.encoding.vectorfile import VectorFile, check_out
 
-    if given.batch_size < 1:
-        raise UsageError(f"--batch-size {given.batch_size}: at least 1")
-    if not given.pictures and not given.texts:
-        raise UsageError("nothing to encode: give pictures, folders or --texts F")
-    sources = list(dict.fromkeys(str(picture) for picture in find_pictures(given.pictures)))
-    texts = [line for line in read_lines(given.texts) if line] if given.texts else []
+    check_out(given.out)
+    sources, texts = _asked_for(given)
     clip = replace(open_clip(given), batch_size=given.batch_size)
     file = VectorFile(given.out, clip.stamp(), clip.dimension)
     try:
         failed = _encode(clip, file, sources)
+        if sources and len(failed) == len(sources):
+            notice(f"every picture failed ({len(failed)}), each named above; {given.out} was not written")
+            return 1
         count = file.finish((s for s in sources if s not in failed), texts, clip.encode_texts(texts))
     finally:
         file.close()
-    notice(f"{count} pictures and {len(texts)} sentences -> {given.out} ({clip.runs_on})")
+    notice(f"{_count(count, 'picture')} and {_count(len(texts), 'sentence')} -> {given.out} ({clip.runs_on})")
     if failed:
-        notice(f"{len(failed)} pictures failed, each named above")
+        notice(f"{_count(len(failed), 'picture')} failed, each named above")
     return 1 if failed else 0
+
+
+def _asked_for(given: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The pictures, each once, and the sentences; finding none is wrong use, lest an empty file replace a good one."""
+    sources = list(dict.fromkeys(map(str, pictures_from(given.pictures))))
+    texts = [line for line in read_lines(given.texts) if line] if given.texts is not None else []
+    if not sources and not texts:
+        what = f"no sentences in {given.texts}" if given.texts else "nothing to encode"
+        raise UsageError(f"{what}: give pictures, folders or --texts F with one sentence a line")
+    return sources, texts
 
 
 def _encode(clip: Clip, file: VectorFile, sources: list[str]) -> set[str]:
     """Encodes what the file does not hold yet, a batch at a time; returns the sources that could not be read."""
-    todo = [source for source in sources if not file.holds(source)]
+    todo = file.missing(sources)
     if len(todo) < len(sources):
-        notice(f"{len(sources) - len(todo)} of {len(sources)} pictures were encoded by an earlier run")
+        notice(f"an earlier run encoded {len(sources) - len(todo)} of {_count(len(sources), 'picture')}")
     failed: set[str] = set()
     batch: list[tuple[str, np.ndarray]] = []
     started = time.monotonic()
@@ -82,3 +98,7 @@ def _write(file: VectorFile, batch: list[tuple[str, np.ndarray]]) -> None:
 
     if batch:
         file.append([source for source, _ in batch], np.stack([vector for _, vector in batch]))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from awase.clip import Score
+
+PIPED = 200  # columns where nobody watches
+_STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def table(title: str, caption: str = "") -> Table:
@@ -24,24 +29,42 @@ def table(title: str, caption: str = "") -> Table:
 
 
 def show(*things: Any) -> None:
-    """Prints tables and text as wide as they are when piped, as wide as the terminal otherwise."""
-    from rich.console import Console
+    """Prints tables and text as wide as they are when piped, as wide as the terminal otherwise.
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    for thing in things:
-        console.print(thing)
+    Rendered first and written here, because rich would end the process where the reader has gone."""
+    from rich.console import Console
+    from rich.segment import Segment, Segments
+
+    console = Console(width=width(), emoji=False)
+    with console.capture() as rendered:
+        for thing in things:
+            segments = console.render(thing)
+            console.print(Segments(Segment(visible(part.text), part.style, part.control) for part in segments), end="")
+    print(rendered.get(), end="", flush=True)
+
+
+def width() -> int:
+    """Columns that a table may take."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED
+
+
+def visible(text: str) -> str:
+    """Without the characters that would steer a terminal or turn the direction of writing; ends of lines are kept."""
+    return _STEERING.sub("", text)
 
 
 def print_json(value: Any) -> None:
     """One object on one line, as readable as stdout allows: names of files need not be valid Unicode."""
     line = json.dumps(value, ensure_ascii=False)
+    print(line if _can_show(line) else json.dumps(value), flush=True)
+
+
+def _can_show(text: str) -> bool:
     try:
-        line.encode(sys.stdout.encoding or "utf-8")
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        line = json.dumps(value)
-    print(line, flush=True)
+        return False
+    return True
 
 
 def print_scores(picture: str, scores: Sequence[Score], runs_on: str, first: str = "label") -> None:
@@ -52,8 +75,9 @@ def print_scores(picture: str, scores: Sequence[Score], runs_on: str, first: str
     shown.add_column("probability", justify="right")
     shown.add_column("")
     shown.add_column("similarity", justify="right")
+    block = "█" if _can_show("█") else "#"
     for score in scores:
-        bar = "█" * round(20 * score.probability)
+        bar = block * round(20 * score.probability)
         shown.add_row(escape(score.label), f"{100 * score.probability:.1f} %", bar, f"{score.similarity:.3f}")
     show(shown, f"[dim]{escape(runs_on)}[/dim]")
 

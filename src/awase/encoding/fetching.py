@@ -55,7 +55,19 @@ _REFUSED_V6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2001:db8::/3
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 _REMEDY = "check the address, or download the picture and give the file"
-_NOT_REACHED = "it does not lead to a public server that answers in time"
+_LARGER = f"{_REMEDY}; from Python the limit can be raised: Limits(address_bytes=..., bytes=...)"
+_INWARD = f"{_REMEDY}; if it is meant to lead into this network: --private-addresses, Limits(private_addresses=True)"
+
+
+class _NotPublic(ValueError):
+    """The address leads inside."""
+
+
+def _not_reached(address: str, private: bool) -> AddressRefused:
+    """The one sentence for whatever fails before a public server has answered."""
+    if private:
+        return AddressRefused(address, "no server answers there in time", _REMEDY)
+    return AddressRefused(address, "it does not lead to a public server that answers in time", _INWARD)
 
 
 def fetch(
@@ -96,7 +108,7 @@ class _Deadline:
         """Seconds left, more than 0. Raises AddressRefused when there are none."""
         if (left := self.end - time.monotonic()) > 0:
             return left
-        remedy = f"raise the limit: Limits(address_seconds=...), or {_REMEDY}"
+        remedy = f"{_REMEDY}; from Python the limit can be raised: Limits(address_seconds=...)"
         raise AddressRefused(self.address, "it did not arrive in time", remedy)
 
 
@@ -130,8 +142,10 @@ def _judge(url: str, address: str, private: bool) -> _Target:
         host = _plain_host(parts.hostname or "", private)
         port = _PORTS[parts.scheme] if parts.port is None else parts.port
         if not private and port not in _PORTS.values():
-            raise ValueError("only the ports 80 and 443 are fetched from")
+            raise AddressRefused(address, "only the ports 80 and 443 are fetched from", _INWARD)
         return _Target(url, parts.scheme, host, port, _path(parts))
+    except _NotPublic as problem:
+        raise _not_reached(address, private) from problem
     except ValueError as problem:
         raise AddressRefused(address, str(problem), _REMEDY) from problem
 
@@ -146,7 +160,7 @@ def _plain_host(host: str, private: bool) -> str:
     """A host in lower case ASCII. Raises ValueError for a disguised, malformed or (unless allowed) private one."""
     if ":" in host:
         if not _is_public(ipaddress.IPv6Address(host)) and not private:
-            raise ValueError(_NOT_REACHED)
+            raise _NotPublic
         return host
     if not host.isascii():
         plain = host.encode("idna")
@@ -157,9 +171,9 @@ def _plain_host(host: str, private: bool) -> str:
         raise ValueError("its host name is malformed")
     if _ENDS_IN_A_NUMBER.fullmatch(host):
         if not _is_public(ipaddress.IPv4Address(host)) and not private:  # refuses octal, hexadecimal and short forms
-            raise ValueError(_NOT_REACHED)
+            raise _NotPublic
     elif not private and ("." not in host or _INSIDE_NAME.fullmatch(host)):
-        raise ValueError(_NOT_REACHED)
+        raise _NotPublic
     return host
 
 
@@ -187,7 +201,7 @@ def _get(
     try:
         wire = _Wire(_connected(target, deadline, private, resolve, connect), deadline)
     except (OSError, ValueError) as problem:  # ValueError: a name that cannot be looked up
-        raise AddressRefused(deadline.address, _NOT_REACHED, _REMEDY) from problem
+        raise _not_reached(deadline.address, private) from problem
     try:
         wire.sendall(_request(target))
         with http.client.HTTPResponse(cast(socket.socket, wire), method="GET") as answer:
@@ -272,7 +286,7 @@ def _body(answer: http.client.HTTPResponse, address: str, bytes_limit: int) -> b
     if answer.getheader("Content-Encoding", "identity").lower() != "identity":
         raise AddressRefused(address, "its server sends it compressed, though asked not to", _REMEDY)
     reason = f"it is over the limit of {bytes_limit:,} bytes"
-    too_long = AddressRefused(address, reason, f"raise the limit: Limits(address_bytes=...), or {_REMEDY}")
+    too_long = AddressRefused(address, reason, _LARGER)
     if (answer.length or 0) > bytes_limit:
         raise too_long
     body = bytearray()

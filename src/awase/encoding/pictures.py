@@ -15,24 +15,37 @@ promise, and only then are pixels decoded. Whatever goes wrong on the way is one
 
 from __future__ import annotations
 
-import glob
 import importlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from awase.encoding.finding import find_pictures, is_address, is_picture_name, printable
 from awase.encoding.formats import MEBIBYTE, excess_of, format_of, look_of
-from awase.errors import AwaseError, PictureError, PictureTooLarge
+from awase.errors import AwaseError, PictureError, PictureTooLarge, UsageError
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "FORMATS",
+    "REDUCED_BOX",
+    "Limits",
+    "Openable",
+    "Picture",
+    "find_pictures",
+    "is_address",
+    "is_picture_name",
+    "name_of",
+    "open_picture",
+]
 
 
 class Openable(Protocol):
@@ -63,6 +76,11 @@ class Limits:
     private_addresses: bool = False
     """Whether addresses of this machine and of private networks, and ports other than 80 and 443, may be fetched."""
 
+    def __post_init__(self) -> None:
+        for limit in ("pixels", "bytes", "address_bytes", "address_seconds"):
+            if not (isinstance(value := getattr(self, limit), int | float) and value > 0):
+                raise UsageError(f"Limits({limit}={value!r}): a limit is a number above 0")
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -79,11 +97,6 @@ FORMATS = {
     "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
     "HEIC": ("pi_heif", "HeifImageFile"),
 }
-
-# Names that a search through folders takes; hidden ones are not.
-_PICTURE_NAME = re.compile(
-    r"[^.].*\.(jpe?g|jpe|jfif|a?png|webp|gif|tiff?|bmp|dib|p[bgnp]m|avif|hei[cf]|hif)", re.DOTALL | re.IGNORECASE
-)
 
 # Where the picture lies inside its pixels, as Image.resize's `box`: a JPEG decoded at 1/8 may end within a pixel.
 REDUCED_BOX = "awase_reduced_box"
@@ -122,12 +135,6 @@ def open_picture(source: Picture, limits: Limits = DEFAULT_LIMITS, at_least: int
         return _finish(_opened(data, name), name, limits, at_least)
 
 
-def is_address(source: object) -> bool:
-    """Whether a source is an address, of any scheme (which are fetched is `fetching.py`'s business), and not a path."""
-    schemes = r"(?i)[a-z][a-z0-9+.-]+://|(https?|file|ftp|gopher|data):"
-    return isinstance(source, str) and re.match(schemes, source) is not None
-
-
 def name_of(source: object) -> str:
     """What messages call a source: a path as given, unprintable characters escaped; an address without password."""
     longest = 4096
@@ -145,53 +152,7 @@ def name_of(source: object) -> str:
         named = getattr(source, "name", None)
         text = named if isinstance(named, str) and named else f"<{type(source).__name__}>"
     text = text if len(text) <= longest else f"{text[: longest - 50]}...{text[-40:]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[str | Path]:
-    """The pictures that folders, globs, files and addresses name, in the order given, each folder's sorted by path.
-
-    A file is taken whatever its name, an address unchanged. Folders are searched to every depth (links to folders are
-    not followed) for the names of pictures (.jpg, .heic, ...), hidden ones skipped. A folder that is named like a
-    picture, or may not be listed, is handed on, so that opening it says so.
-
-    Raises PictureError for a path that does not exist and for a glob that matches nothing.
-    """
-    found: list[str | Path] = []
-    for given in paths:
-        path = Path(given)
-        if isinstance(given, str) and is_address(given):
-            found.append(given)
-        elif path.is_dir():
-            found += _pictures_below(path)
-        elif os.path.lexists(path):
-            found.append(path)
-        elif matches := sorted(glob.glob(str(given), recursive=True)):
-            for match in map(Path, matches):
-                if match.is_dir():
-                    found += _pictures_below(match)
-                elif _PICTURE_NAME.fullmatch(match.name):
-                    found.append(match)
-        else:
-            raise PictureError(name_of(given), "does not exist", "check the name (a glob needs at least one match)")
-    return found
-
-
-def is_picture_name(name: str) -> bool:
-    """Whether a file's name (without its folder) is that of a picture: .jpg, .heic, ..., and not hidden."""
-    return _PICTURE_NAME.fullmatch(name) is not None
-
-
-def _pictures_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
-
-    def cannot_list(problem: OSError) -> None:
-        found.append(Path(problem.filename))
-
-    for place, folders, files in os.walk(folder, onerror=cannot_list):
-        found += [Path(place, name) for name in files + folders if _PICTURE_NAME.fullmatch(name)]
-        folders[:] = [name for name in folders if not name.startswith(".") and not _PICTURE_NAME.fullmatch(name)]
-    return sorted(found)
+    return printable(text) or "''"
 
 
 # ---- from a source to bytes ------------------------------------------------------------------------------------------
@@ -227,7 +188,7 @@ def _read_file(path: str, name: str, limits: Limits) -> bytes:
             status = os.fstat(file.fileno())
             _check_kind(status.st_mode, name)
             _check_length(status.st_size, name, limits)
-            return file.read(limits.bytes + 1)
+            return file.read(min(status.st_size, limits.bytes) + 1)  # Python takes the memory at once
     except FileNotFoundError as problem:
         if os.path.islink(path):
             raise PictureError(name, "is a link to a file that does not exist", "restore the file") from problem
@@ -261,7 +222,7 @@ def _check_length(length: int, name: str, limits: Limits) -> None:
         raise PictureError(name, "is empty (0 bytes)", "copy or download it again")
     if length > limits.bytes:
         reason = f"is over the limit of {limits.bytes:,} bytes"
-        raise PictureTooLarge(name, reason, "make it smaller, or raise the limit: Limits(bytes=...)")
+        raise PictureTooLarge(name, reason, "make it smaller, or raise the limit: --max-bytes, Limits(bytes=...)")
 
 
 # ---- from bytes to a picture -----------------------------------------------------------------------------------------
@@ -310,13 +271,13 @@ def _finish(image: Image.Image, name: str, limits: Limits, at_least: int | None)
     _check_pixels(width * height if isinstance(width, int) and isinstance(height, int) else 0, name, limits)
     reduced = image.draft(image.mode, (at_least, at_least)) if at_least else None
     image.load()
-    orientation = _orientation_of(image)
+    orientation, made_of_16 = _orientation_of(image), image.format in ("PNG", "PPM")
     box = _place_box(reduced[1], image.size, orientation) if reduced else None
     if orientation != 1:
         image = image.transpose(_TRANSPOSES[orientation])
         for metadata in ("exif", "xmp", "Raw profile type exif"):  # so that nobody turns it a second time
             image.info.pop(metadata, None)
-    image = _over_white(_eight_bits(image, name))
+    image = _over_white(_eight_bits(image, name, made_of_16))
     if box and box != (0, 0, *image.size):
         image.info[REDUCED_BOX] = box
     return image
@@ -325,7 +286,7 @@ def _finish(image: Image.Image, name: str, limits: Limits, at_least: int | None)
 def _check_pixels(pixels: int, name: str, limits: Limits) -> None:
     if pixels > limits.pixels:
         reason = f"has {pixels:,} pixels, over the limit of {limits.pixels:,}"
-        raise PictureTooLarge(name, reason, "make it smaller, or raise the limit: Limits(pixels=...)")
+        raise PictureTooLarge(name, reason, "make it smaller, or raise the limit: --max-pixels, Limits(pixels=...)")
 
 
 def _orientation_of(image: Image.Image) -> int:
@@ -347,13 +308,14 @@ def _place_box(
     return (placed[1], placed[0], placed[3], placed[2]) if orientation >= 5 else placed
 
 
-def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+def _eight_bits(image: Image.Image, name: str, made_of_16: bool) -> Image.Image:
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image)
     if image.mode == "I":  # how Pillow holds grey PGM and PNG files of 16 bits, and TIFF files of 32
-        if values.min() < 0 or values.max() > 65535:
-            reason = "has integers outside 0..65535, so that nobody can tell which of them is white"
+        least, most = int(values.min()), int(values.max())
+        if least < 0 or most > 65535 or (0 < most <= 255 and not made_of_16):
+            reason = f"has integers of 32 bits from {least} to {most}, so that nobody can tell which of them is white"
             raise PictureError(name, reason, "save it with 8 or 16 bits a channel")
         values = values.astype(np.uint16)
     return Image.fromarray(_to_bytes(values, name))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -49,10 +49,10 @@ def language_of(text: str) -> str:
     return "ja" if _JAPANESE.search(text) else "en"
 
 
-def class_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+def class_prompts(names: Iterable[str], templates: Iterable[str]) -> list[list[str]]:
     """For each of C names its K sentences, in the order of the templates. Raises UsageError for a name that is empty or
     occurs twice and for a template without {}."""
-    check_labels(names)
+    names, templates = check_labels(names), check_words(templates, "template")
     if not templates:
         raise UsageError("at least one template is needed; {} alone is the class name as it is")
     for template in templates:
@@ -61,21 +61,38 @@ def class_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[s
     return [[template.replace(SLOT, name) for template in templates] for name in names]
 
 
-def check_labels(names: Sequence[str]) -> None:
-    """Raises UsageError for an empty list, an empty name or one that occurs twice."""
-    if isinstance(names, str):
-        raise UsageError(f"a list of labels is expected, and one string was given: {names!r}; put it in a list")
-    if not names:
+def check_labels(names: Iterable[str]) -> list[str]:
+    """The labels as a list. Raises UsageError for none at all, an empty one or one that occurs twice."""
+    listed = check_words(names, "label")
+    if not listed:
         raise UsageError("no labels were given; at least one is needed")
-    for index, name in enumerate(names):
-        if not isinstance(name, str) or not name.strip():
-            raise UsageError(f"label {index} is {name!r}; a label is a string with at least one letter")
-    twice = [name for name, count in Counter(name.strip() for name in names).items() if count > 1]
+    twice = [name for name, count in Counter(name.strip() for name in listed).items() if count > 1]
     if twice:
         raise UsageError(f"labels occur more than once: {', '.join(twice[:5])}; give each once")
+    return listed
 
 
-def classifier(names: Sequence[str], templates: Sequence[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+def check_words(words: Iterable[str], what: str) -> list[str]:
+    """Words or sentences as a list; `what` is what messages call one. Raises UsageError for a single string, for what
+    is no list, and for one among them that is empty or no string."""
+    listed = as_list(words, what)
+    for index, word in enumerate(listed):
+        if not isinstance(word, str) or not word.strip():
+            raise UsageError(f"{what} {index} is {word!r}; a {what} is a string with at least one letter")
+    return listed
+
+
+def as_list(words: Iterable[str], what: str) -> list[str]:
+    """Any iterable of strings as a list; what stands in it is not looked at."""
+    if isinstance(words, str | bytes):
+        raise UsageError(f"a list of {what}s is expected, and one string was given: {words!r}; put it in a list")
+    try:
+        return list(words)
+    except TypeError as problem:
+        raise UsageError(f"a list of {what}s is expected, and {words!r} was given") from problem
+
+
+def classifier(names: Iterable[str], templates: Iterable[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
     """(C, D) float32 unit vectors: for each name the mean of its prompts' unit vectors, of unit length again.
 
     encode: M sentences -> (M, D) unit vectors; called once, every prompt once however often it occurs. Radford et al.,
@@ -84,7 +101,7 @@ def classifier(names: Sequence[str], templates: Sequence[str], encode: Callable[
     place = {prompt: i for i, prompt in enumerate(dict.fromkeys(p for row in prompts for p in row))}
     vectors = encode(list(place))
     rows = np.array([[place[prompt] for prompt in row] for row in prompts])  # (C, K)
-    total = np.zeros((len(names), vectors.shape[1]), np.float32)
+    total = np.zeros((len(rows), vectors.shape[1]), np.float32)
     for k in range(rows.shape[1]):  # one template at a time: (C, K, D) at once would be a copy of everything
         total += vectors[rows[:, k]]
     return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)

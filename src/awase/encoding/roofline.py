@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from awase.encoding.engines import Engine
+from awase.encoding.engines import Engine, onnx_runtime
 from awase.encoding.families import EfficientNetLite, ImageTower, ModifiedResNet, Preprocessing, VisionTransformer
 from awase.encoding.pictures import open_picture
 from awase.encoding.pipeline import encode_stream
@@ -135,13 +135,12 @@ def _resize(picture: Image.Image, row: Preprocessing) -> None:
 
 def _multiplications_per_second() -> float:
     """Multiplications and additions per second of one large float32 product in ONNX Runtime, on all cores."""
-    import onnxruntime
     from onnx import TensorProto, helper
 
     sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [SIDE, SIDE]) for name in "abc"]
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", sides[:2], sides[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     matrix = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
     return 2 * SIDE**3 / _best(lambda: session.run(None, {"a": matrix, "b": matrix}))
 

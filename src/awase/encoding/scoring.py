@@ -12,6 +12,7 @@ is above one half where the picture makes the sentence likelier than it makes an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 
 from awase.encoding.caches import cache_folder, write_atomically
 from awase.encoding.checkpoints.checkpoint import Checkpoint
+from awase.errors import CheckpointError
 
 # Chosen on the validation pictures of 71 small labelled sets with the bundled model: of pictures whose class is among
 # the labels 9 % (Japanese 12 %) were called none of these, of pictures from another set 72 % (71 %) were.
@@ -79,15 +81,28 @@ def log_mean_exp(logits: np.ndarray) -> np.ndarray:
 
 
 def scoring_of(checkpoint: Checkpoint) -> Scoring:
-    """The rule of a checkpoint. Remembered under its fingerprint, so that a warm start need not open the weights."""
+    """The rule of a checkpoint. Remembered under its fingerprint, so that a warm start need not open the weights.
+
+    Raises CheckpointError where the weights hold no usable scale or bias."""
     remembered = cache_folder() / "scoring" / f"{checkpoint.fingerprint}.json"
     kind = checkpoint.architecture.scoring
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         found = json.loads(remembered.read_text())
-        return Scoring(kind, float(found["scale"]), float(found["bias"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        tensors = checkpoint.load()
-        bias = float(tensors["logit_bias"]) if kind == "sigmoid" else 0.0
-        rule = Scoring(kind, math.exp(float(tensors["logit_scale"])), bias)
-        write_atomically(remembered, json.dumps({"scale": rule.scale, "bias": rule.bias}).encode())
-        return rule
+        rule = Scoring(kind, float(found["scale"]), float(found["bias"]))
+        if _usable(rule):
+            return rule
+    tensors = checkpoint.load()
+    bias = float(tensors["logit_bias"]) if kind == "sigmoid" else 0.0
+    with np.errstate(over="ignore"):
+        rule = Scoring(kind, float(np.exp(float(tensors["logit_scale"]))), bias)
+    if not _usable(rule):
+        raise CheckpointError(
+            f"{checkpoint.source}: a cosine would be scored as {rule.scale} * cosine + {rule.bias}, from its tensors "
+            "logit_scale and logit_bias; the weights are damaged, fetch them again"
+        )
+    write_atomically(remembered, json.dumps({"scale": rule.scale, "bias": rule.bias}).encode())
+    return rule
+
+
+def _usable(rule: Scoring) -> bool:
+    return math.isfinite(rule.scale) and rule.scale > 0 and math.isfinite(rule.bias)

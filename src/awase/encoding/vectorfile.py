@@ -1,12 +1,15 @@
 """A file of vectors that grows batch by batch, survives being killed, and appears under its name only when whole.
 
 While it grows, `OUT.partial/` holds `vectors.f32` (rows of float32, appended first) and `rows.jsonl` (one line per row,
-appended after: the line is what makes a row valid), beside `stamp.json`, which says what made them. The next run with
-the same stamp goes on from there; another stamp starts afresh. Nothing here holds all vectors in memory.
+appended after: the line is what makes a row valid), beside `stamp.json`, which says what made them, and `lock`, which
+lets one run at a time write. The next run with the same stamp goes on from there; another stamp starts afresh. Nothing
+here holds all vectors in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
@@ -17,53 +20,77 @@ from typing import Any
 
 import numpy as np
 
-from awase.errors import MissingExtra, UsageError
+from awase.encoding.locking import FolderLock
+from awase.errors import AwaseError, MissingExtra, UsageError
 
 ROWS_PER_CHUNK = 4096
 ENDINGS = (".npz", ".parquet")
+UNIT = 1e-3  # how far from 1 the length of a vector may be; lost blocks read as zeros
+
+
+def check_out(out: Path) -> None:
+    """Raises UsageError, or AwaseError with the system's reason, for a name that vectors cannot be written to."""
+    if out.suffix.lower() not in ENDINGS:
+        raise UsageError(f"{out}: vectors are written as {' or '.join(ENDINGS)}; give --out such a name")
+    if out.suffix.lower() == ".parquet":
+        _pyarrow()
+    with _writing(out):
+        if out.is_dir():
+            raise UsageError(f"{out}: is a folder; give --out the name of a file")
+        if not out.parent.is_dir():
+            raise UsageError(f"{out.parent}: no such folder; make it, or choose another name for --out")
+        if not os.access(out.parent, os.W_OK):
+            raise UsageError(f"{out.parent}: this folder may not be written to; choose another place for --out")
+        if _partial(out).is_file():
+            raise UsageError(f"{_partial(out)}: is a file where a folder of rows is needed; move it, or change --out")
 
 
 class VectorFile:
     """Rows of `dimension` float32 values, each with its source, that become `out` (.npz or .parquet) in `finish`.
 
     stamp: JSON-ready facts about what makes the vectors; rows made under another stamp are discarded.
-    Raises UsageError for an ending that cannot be written or a folder that does not exist."""
+    Raises UsageError for a name that cannot be written (see `check_out`) and while another run writes the same file;
+    every method raises AwaseError when the disk is full or refuses. What was appended stays for the next run."""
 
     def __init__(self, out: Path, stamp: dict[str, Any], dimension: int) -> None:
-        if out.suffix not in ENDINGS:
-            raise UsageError(f"{out}: vectors are written as {' or '.join(ENDINGS)}; give --out such a name")
-        if out.suffix == ".parquet":
-            _pyarrow()
-        if not out.parent.is_dir():
-            raise UsageError(f"{out.parent}: no such folder; make it, or choose another name for --out")
+        check_out(out)
         self.out, self.stamp, self.dimension = out, stamp, dimension
-        self._folder = out.with_name(out.name + ".partial")
+        self._folder = _partial(out)
         self._rows: dict[str, tuple[int, Any]] = {}  # source -> (row, identity of the file when it was encoded)
-        self._open()
+        self._room = 0  # bytes still to be written, as far as known
+        with _writing(out):
+            self._lock = FolderLock(self._folder)
+            try:
+                self._open()
+            except OSError:
+                self._lock.release()
+                raise
 
     def _open(self) -> None:
-        stamp = self._folder / "stamp.json"
-        if not (stamp.is_file() and _read_json(stamp) == self.stamp):
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir()
-            stamp.write_text(json.dumps(self.stamp))
-        vectors, lines = self._folder / "vectors.f32", self._folder / "rows.jsonl"
+        stamp, vectors, lines = (self._folder / name for name in ("stamp.json", "vectors.f32", "rows.jsonl"))
+        self._files = (lines, vectors, stamp)
         vectors.touch()
         lines.touch()
-        whole = vectors.stat().st_size // self._row_bytes
-        kept = 0
-        with lines.open("rb+") as file:
-            valid = 0
+        if not (stamp.is_file() and _read_json(stamp.read_bytes()) == self.stamp):
+            os.truncate(lines, 0)
+            os.truncate(vectors, 0)
+            stamp.write_text(json.dumps(self.stamp))
+        sound = _sound_rows(vectors, self.dimension)
+        self._count, valid = 0, 0
+        with lines.open("rb") as file:
             for line in file:
-                if kept == whole or not line.endswith(b"\n"):
+                entry = _entry(line)
+                if entry is None or self._count == len(sound):
                     break
-                source, identity = json.loads(line)
-                self._rows[source] = (kept, identity)
-                kept += 1
+                source, identity = entry
+                if sound[self._count]:
+                    self._rows[source] = (self._count, identity)
+                else:
+                    self._rows.pop(source, None)
+                self._count += 1
                 valid += len(line)
-            file.truncate(valid)
-        os.truncate(vectors, kept * self._row_bytes)
-        self._count = kept
+        os.truncate(lines, valid)
+        os.truncate(vectors, self._count * self._row_bytes)
         self._vectors, self._lines = vectors.open("ab"), lines.open("a", encoding="utf-8")
 
     @property
@@ -75,37 +102,96 @@ class VectorFile:
         found = self._rows.get(source)
         return found is not None and found[1] == _identity(source)
 
+    def missing(self, sources: Sequence[str]) -> list[str]:
+        """The sources that the file does not hold. Raises AwaseError if the disk has no room for them all."""
+        todo = [source for source in sources if not self.holds(source)]
+        self._room = (len(todo) + len(sources)) * self._row_bytes  # the rows, then all of them again in `finish`
+        with _writing(self.out, self._room):
+            disk = shutil.disk_usage(self.out.parent)
+            if disk.total > 0 and disk.free < self._room:  # a network drive may tell nothing: zeros
+                raise OSError(errno.ENOSPC, "")
+        return todo
+
     def append(self, sources: Sequence[str], vectors: np.ndarray) -> None:
         """Adds one row per source. Once this returns, killing the process does not lose them."""
-        self._vectors.write(np.ascontiguousarray(vectors, np.float32).tobytes())
-        self._vectors.flush()
-        for source in sources:
-            identity = _identity(source)
-            self._rows[source] = (self._count, identity)
-            self._count += 1
-            self._lines.write(json.dumps([source, identity]) + "\n")
-        self._lines.flush()
+        rows = np.ascontiguousarray(vectors, np.float32).tobytes()
+        with _writing(self.out, max(self._room, len(rows))):
+            self._vectors.write(rows)
+            self._vectors.flush()
+            for source in sources:
+                identity = _identity(source)
+                self._rows[source] = (self._count, identity)
+                self._count += 1
+                self._lines.write(json.dumps([source, identity]) + "\n")
+            self._lines.flush()
+        self._room -= len(rows)
 
     def finish(self, sources: Iterable[str], texts: Sequence[str], text_vectors: np.ndarray) -> int:
         """Writes the rows of `sources`, in that order, and the texts; returns how many pictures it wrote."""
-        self.close()
         kept = [source for source in sources if source in self._rows]
         whole = self.out.with_name(f".{self.out.name}.whole")
-        write = _write_npz if self.out.suffix == ".npz" else _write_parquet
-        try:
-            with (self._folder / "vectors.f32").open("rb") as file:
-                chunks = _in_order(file, [self._rows[source][0] for source in kept], self.dimension)
-                write(whole, self.stamp, kept, chunks, texts, text_vectors)
-            os.replace(whole, self.out)
-        finally:
-            whole.unlink(missing_ok=True)
-        shutil.rmtree(self._folder)
+        write = _write_npz if self.out.suffix.lower() == ".npz" else _write_parquet
+        with _writing(self.out, len(kept) * self._row_bytes + text_vectors.nbytes):
+            try:
+                with (self._folder / "vectors.f32").open("rb") as file:
+                    chunks = _in_order(file, [self._rows[source][0] for source in kept], self.dimension)
+                    write(whole, self.stamp, kept, chunks, texts, text_vectors)
+                os.replace(whole, self.out)
+            finally:
+                whole.unlink(missing_ok=True)
+        self._count = 0  # they are in `out` now
+        self.close()
         return len(kept)
 
     def close(self) -> None:
-        """Leaves the rows for a later run."""
-        self._vectors.close()
-        self._lines.close()
+        """Lets another run write; leaves the rows for it, and no folder where there are none. May be called twice."""
+        for file in (self._vectors, self._lines):
+            with contextlib.suppress(OSError):  # what a full disk did not take was reported by `append`
+                file.close()
+        if self._lock.held and not self._count:
+            for path in self._files:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        self._lock.release()
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
+
+
+@contextlib.contextmanager
+def _writing(out: Path, room: int = 0) -> Iterator[None]:
+    """Says in one line what the system has against writing `out`, which takes `room` more bytes at least."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            reason = problem.strerror or problem
+            raise AwaseError(f"{out}: cannot be written ({reason}); give --out another name or place") from problem
+        needed = f" (at least {max(room / 1e6, 0.1):,.1f} MB are needed)" if room else ""
+        raise AwaseError(
+            f"{out}: not enough space on the disk{needed}; make room and give the same command again: "
+            "it goes on from the pictures that are done"
+        ) from problem
+
+
+def _sound_rows(path: Path, dimension: int) -> np.ndarray:
+    """For every whole row of a file of float32, whether it is a vector of unit length: bool, (N,)."""
+    sound = [np.empty(0, bool)]
+    with path.open("rb") as file:
+        while len(rows := np.frombuffer(file.read(ROWS_PER_CHUNK * 4 * dimension), np.uint8)) >= 4 * dimension:
+            whole = rows[: len(rows) // (4 * dimension) * 4 * dimension].view(np.float32).reshape(-1, dimension)
+            with np.errstate(all="ignore"):  # damaged rows can hold any number
+                sound.append(np.abs(np.sqrt(np.einsum("nd,nd->n", whole, whole)) - 1) < UNIT)  # False for NaN
+    return np.concatenate(sound)
+
+
+def _entry(line: bytes) -> tuple[str, Any] | None:
+    """Source and identity from a line of rows.jsonl; None for a torn or damaged one."""
+    entry = _read_json(line) if line.endswith(b"\n") else None
+    if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str):
+        return entry[0], entry[1]
+    return None
 
 
 def _identity(source: str) -> list[int] | None:
@@ -117,10 +203,10 @@ def _identity(source: str) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(text: bytes) -> Any:
     try:
-        return json.loads(path.read_text())
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from awase import __version__
 from awase.datasets.hashing import data_hash
 from awase.datasets.labelled import Labelled
+from awase.encoding.engines import onnx_runtime
 from awase.encoding.families import Preprocessing
 from awase.encoding.pictures import Limits
 from awase.encoding.pipeline import encode_stream
@@ -43,11 +44,9 @@ class Backbone:
 def from_onnx(path: str | PathLike[str], preprocessing: Preprocessing = IMAGENET) -> Backbone:
     """An ONNX file with one input, float32 (B, 3, S, S) of which mean and standard deviation are taken off here, or
     uint8 (B, S, S, 3), and the features as its first output. Raises EngineError where that is not so."""
-    import onnxruntime
-
     path = Path(path)
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime has no common base for what it raises here
         raise EngineError(f"{path} is no ONNX model that runs here: {problem}") from problem
     inputs = session.get_inputs()

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from awase.encoding.families import PUBLISHED, Architecture, ModifiedResNet, Shape, VisionTransformer
-from awase.errors import TensorMismatch
+from awase.errors import CheckpointError, TensorMismatch
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -22,7 +23,8 @@ class Checkpoint:
 
     source: a path or a hub name, for messages. layout: "openai", "open_clip", "huggingface", "awase" or "memory".
     fingerprint: SHA-256 (hex) of the weights and of every setting that takes part in a vector; it stands for them in
-    every cache and stamp. folder: where the tokenizer's files lie, if the checkpoint brings its own."""
+    every cache and stamp. folder: where the tokenizer's files lie, if the checkpoint brings its own.
+    It can be pickled, as a description of where the weights lie (one in memory: with them)."""
 
     architecture: Architecture
     fingerprint: str
@@ -43,7 +45,7 @@ def in_memory(
     for name, values in held.items():
         digest.update(name.encode())
         digest.update(values.tobytes())
-    return Checkpoint(architecture, digest.hexdigest(), source, "memory", folder, lambda: dict(held))
+    return Checkpoint(architecture, digest.hexdigest(), source, "memory", folder, partial(dict, held))
 
 
 def settings_of(architecture: Architecture) -> str:
@@ -81,6 +83,16 @@ def check_tensors(architecture: Architecture, tensors: Tensors, source: str) -> 
         return  # the library that owns the tower checks its own names when the module is built
     found = {name: tuple(values.shape) for name, values in tensors.items()}
     refuse_mismatch(architecture.tensors(), found, source, architecture.name)
+
+
+def refuse_not_finite(tensors: Tensors, source: str) -> None:
+    """Raises CheckpointError that names the first tensor with a NaN or an infinity: every vector would hold them."""
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{source}: tensor {name} holds numbers that are not finite; the weights are damaged, or the training "
+                "that made them failed: fetch them again, or take an earlier checkpoint"
+            )
 
 
 def refuse_mismatch(wanted: Mapping[str, Shape], found: Mapping[str, Shape], source: str, looks_like: str) -> None:

@@ -299,11 +299,8 @@ def _special_ids(text: TextTransformer, kind: str) -> dict[str, int]:
 
 def _write_clip_tokenizer(folder: Path, context: int) -> None:
     """CLIP's vocabulary and merges in the files from which transformers builds its tokenizer."""
-    merges = gzip.decompress(BUILT_IN.read_bytes()).decode().split("\n")
-    symbols = byte_symbols()
-    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
+    vocabulary, merges = clip_vocabulary()
     start, end = "<|startoftext|>", "<|endoftext|>"
-    vocabulary = {word: number for number, word in enumerate([*words, start, end])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
@@ -312,3 +309,11 @@ def _write_clip_tokenizer(folder: Path, context: int) -> None:
         {"tokenizer_class": "CLIPTokenizer", "model_max_length": context, "do_lower_case": True, **special},
     )
     write_settings(folder / "special_tokens_map.json", special)
+
+
+def clip_vocabulary() -> tuple[dict[str, int], list[str]]:
+    """OpenAI's, as transformers writes it down: symbols and their ids, merges in their order."""
+    merges = gzip.decompress(BUILT_IN.read_bytes()).decode().split("\n")
+    symbols = byte_symbols()
+    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
+    return {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}, merges

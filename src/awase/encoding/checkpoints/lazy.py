@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from awase.encoding.checkpoints import names
 from awase.encoding.checkpoints.checkpoint import Checkpoint, named, settings_of
 from awase.encoding.checkpoints.folder import fingerprint
-from awase.encoding.checkpoints.names import Table
+from awase.encoding.checkpoints.names import Entry, Table
 from awase.encoding.checkpoints.stored import Weights
 from awase.encoding.families import (
     Architecture,
@@ -53,18 +54,26 @@ def checkpoint(
     passed = external or {}
     names.check(listed, found.weights, found.source, architecture.name, {*ignored, *passed.values()})
 
-    def load() -> dict[str, np.ndarray]:
-        theirs = {own: found.weights[name].read() for own, name in passed.items()}
-        return names.read(listed, found.weights) | theirs
-
     stamp = fingerprint(found.files, settings_of(architecture))
-    return Checkpoint(architecture, stamp, found.source, found.layout, found.folder, load)
+    return Checkpoint(
+        architecture, stamp, found.source, found.layout, found.folder, partial(_load, listed, passed, found.weights)
+    )
+
+
+def _load(listed: list[Entry], passed: dict[str, str], weights: Weights) -> dict[str, np.ndarray]:
+    return names.read(listed, weights) | {own: weights[name].read() for own, name in passed.items()}
 
 
 def refuse_absurd(architecture: Architecture, source: str) -> None:
-    """Refuses a number of layers that no file could hold, before their names are listed one by one."""
+    """Refuses a number of layers that no file could hold, before their names are listed one by one, and a number of
+    heads that does not share out the width."""
     counts: list[int] = []
     for tower in (architecture.image, architecture.text):
+        heads, width = getattr(tower, "heads", 1), getattr(tower, "features", getattr(tower, "width", 0))
+        if heads < 1 or width % heads:
+            raise CheckpointError(
+                f"{source} asks for {heads} heads in a tower {width} wide; heads must divide the width"
+            )
         if isinstance(tower, VisionTransformer | TextTransformer):
             counts.append(tower.layers)
         elif isinstance(tower, ModifiedResNet):

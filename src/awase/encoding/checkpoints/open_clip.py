@@ -6,11 +6,13 @@ owns stays theirs (`ExternalTower`), its tensors under their names below `image.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from awase.encoding.checkpoints import lazy, names, openai
 from awase.encoding.checkpoints.checkpoint import Checkpoint
 from awase.encoding.checkpoints.folder import copy_tokenizer, find, listing, read_weights
+from awase.encoding.checkpoints.huggingface import clip_vocabulary
 from awase.encoding.checkpoints.names import Table
 from awase.encoding.checkpoints.open_clip_config import architecture_of, configuration_of
 from awase.encoding.checkpoints.safetensors_file import write_safetensors
@@ -21,6 +23,7 @@ from awase.encoding.families import (
     TextTransformer,
     VisionTransformer,
 )
+from awase.encoding.tokenizers import open_tokenizer
 from awase.errors import CheckpointError
 
 CONFIG = "open_clip_config.json"
@@ -115,11 +118,41 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 
     OpenCLIP knows SigLIP's image towers by timm's names, which fix the activation: where Hugging Face's files say
     the approximate GELU and timm's the exact one, vectors differ in the eighth decimal of their cosine.
-    Raises CheckpointError for towers that OpenCLIP does not have."""
+    Raises CheckpointError for towers that OpenCLIP does not have, and for a vocabulary of the model's own."""
     architecture = checkpoint.architecture
+    _refuse_other_vocabulary(checkpoint)
     configuration = configuration_of(architecture, checkpoint.source)
     prefix = "text." if configuration["model_cfg"].get("custom_text") else ""
     listed = names.entries(architecture, names_of(architecture, prefix))
     write_safetensors(folder / WEIGHT_FILES[0], names.write(listed, checkpoint.load()))
     write_settings(folder / CONFIG, configuration)
     copy_tokenizer(checkpoint.folder, folder)
+
+
+def _refuse_other_vocabulary(checkpoint: Checkpoint) -> None:
+    """OpenCLIP gives a CLIP OpenAI's vocabulary unless a configuration names a tokenizer of transformers', and then it
+    fills sentences up and finds their end in another way: vectors would change without a word."""
+    rule = checkpoint.architecture.text_rule
+    if rule.kind == "sentencepiece" or (rule.kind == "clip_hf" and not _is_openais(checkpoint)):
+        raise CheckpointError(
+            f"{checkpoint.source} brings a vocabulary of its own, which OpenCLIP would not use for these towers, so "
+            "that the copy would read other tokens; layouts 'awase' and 'huggingface' keep it"
+        )
+
+
+def _is_openais(checkpoint: Checkpoint) -> bool:
+    """Whether the vocabulary's files beside a Hugging Face CLIP, if there are any, say what OpenAI's do."""
+    files = open_tokenizer(checkpoint.architecture.text_rule, checkpoint.folder).files
+    try:
+        if files[0].name == "tokenizer.json":
+            described = json.loads(files[0].read_bytes())
+            added = {token["content"]: token["id"] for token in described.get("added_tokens", [])}
+            vocabulary, lines = described["model"]["vocab"] | added, described["model"]["merges"]
+        elif files[0].name == "vocab.json":
+            vocabulary, lines = json.loads(files[0].read_bytes()), files[1].read_text("utf-8").split("\n")
+        else:
+            return True  # none: the one that awase brings
+        merges = [line if isinstance(line, str) else " ".join(line) for line in lines]
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise CheckpointError(f"{files[0]} cannot be used as a vocabulary ({problem!r}); fetch it again") from problem
+    return (vocabulary, [line for line in merges if line and not line.startswith("#version")]) == clip_vocabulary()

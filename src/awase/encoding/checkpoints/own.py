@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,8 @@ def read(folder: Path, config: Settings, source: str) -> Checkpoint:
     if not architecture.external:
         refuse_mismatch(architecture.tensors(), found, source, architecture.name)
 
-    def load() -> dict[str, np.ndarray]:
-        return {name: _read(weights, name, scales.get(name)) for name in found}
-
     stamp = fingerprint([file], settings_of(architecture))
-    return Checkpoint(architecture, stamp, source, "awase", folder, load)
+    return Checkpoint(architecture, stamp, source, "awase", folder, partial(_load, weights, list(found), scales))
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
@@ -72,6 +70,10 @@ def _scales(weights: Weights, source: str) -> dict[str, str]:
                 )
             scales[name] = name + SCALE
     return scales
+
+
+def _load(weights: Weights, stored: list[str], scales: dict[str, str]) -> dict[str, np.ndarray]:
+    return {name: _read(weights, name, scales.get(name)) for name in stored}
 
 
 def _read(weights: Weights, name: str, scale: str | None) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from awase.encoding.checkpoints.checkpoint import Checkpoint
-from awase.encoding.engines.engine import Agreement, Engine, agreement
+from awase.encoding.engines.engine import Agreement, Engine, agreement, refuse_meaningless
 from awase.encoding.engines.machine import Machine, machine
+from awase.encoding.engines.runtime import onnx_runtime
 from awase.errors import UsageError
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "available_engines",
     "describe_machine",
     "machine",
+    "onnx_runtime",
     "open_engine",
+    "refuse_meaningless",
 ]
 
 # What each engine computes in, as far as the machine does.

@@ -8,6 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from awase.encoding.checkpoints.checkpoint import Checkpoint
+from awase.encoding.families import ExternalTower
+from awase.errors import CheckpointError, EngineError
+
 
 class Engine(Protocol):
     """Runs the two towers of one checkpoint.
@@ -33,6 +37,32 @@ class Engine(Protocol):
         """Prefix trees of sentences (`graphs.transformer.packed_text` describes the inputs) -> vectors (M, D).
         Raises EngineError unless the text tower is causal and pooled at the end (`packs`)."""
         ...
+
+
+def refuse_unknown_tokens(checkpoint: Checkpoint, ids: np.ndarray) -> None:
+    """Raises CheckpointError where a sentence has tokens that the text tower has no embedding of, as when a checkpoint
+    lost its tokenizer's files: engines would fail in their own words, or read another token's row."""
+    tower = checkpoint.architecture.text
+    if isinstance(tower, ExternalTower) or ids.size == 0:  # another library's tower checks for itself
+        return
+    largest = int(ids.max())
+    if largest >= tower.vocabulary:
+        raise CheckpointError(
+            f"{checkpoint.source}: its tokenizer gives token {largest}, and its text tower knows tokens 0 to "
+            f"{tower.vocabulary - 1} only; put the tokenizer's files that belong to these weights into its folder"
+        )
+
+
+def refuse_meaningless(vectors: np.ndarray, runs_on: str) -> np.ndarray:
+    """The same vectors (..., D); raises EngineError where one has a length that is zero or not a number, for which
+    every score would be made up. runs_on: model and engine, for the message."""
+    lengths = np.linalg.norm(vectors, axis=-1)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise EngineError(
+            f"{runs_on}: a vector came out as zeros or as numbers that are not finite; its weights are damaged, or "
+            "this precision is too small for them: fetch the checkpoint again, or use precision='fp32'"
+        )
+    return vectors
 
 
 @dataclass(frozen=True)

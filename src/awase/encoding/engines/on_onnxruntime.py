@@ -12,8 +12,10 @@ from typing import Any, cast
 import numpy as np
 
 from awase.encoding.checkpoints.checkpoint import Checkpoint
+from awase.encoding.engines.engine import refuse_unknown_tokens
 from awase.encoding.engines.graph_files import Number, Tower, graph_folder
 from awase.encoding.engines.machine import machine
+from awase.encoding.engines.runtime import onnx_runtime
 from awase.encoding.graphs.limits import refuse_external, refuse_quantised_convolutions, refuse_unpackable
 from awase.errors import EngineError
 
@@ -40,20 +42,26 @@ class OnnxRuntimeEngine:
             refuse_quantised_convolutions(checkpoint.architecture)
         self.precision = precision
         self._checkpoint = checkpoint
+        self._told_threads = threads
         self._threads = threads or machine().cores
         self._graphs: dict[tuple[Tower, str], _Graph] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[Checkpoint, str, int | None]]:
+        return type(self), (self._checkpoint, self.precision, self._told_threads)  # sessions are opened again there
 
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         graph = self._graph("image", "dense.onnx" if "patches" in outputs else "pooled.onnx")
         return dict(zip(outputs, graph.run(outputs, {"pixels": pixels}), strict=True))
 
     def texts(self, ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        refuse_unknown_tokens(self._checkpoint, ids)
         return self._graph("text", "text.onnx").run(["vectors"], {"ids": ids, "ends": ends})[0]
 
     def packed_texts(
         self, ids: np.ndarray, positions: np.ndarray, mask: np.ndarray, rows: np.ndarray, nodes: np.ndarray
     ) -> np.ndarray:
         refuse_unpackable(self._checkpoint.architecture)
+        refuse_unknown_tokens(self._checkpoint, ids)
         inputs = {"ids": ids, "positions": positions, "mask": mask, "rows": rows, "nodes": nodes}
         return self._graph("text", "packed.onnx").run(["packed"], inputs)[0]
 
@@ -90,8 +98,7 @@ class _Graph:
         return cast(list[np.ndarray], found)
 
     def _open(self, fast: bool) -> Any:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores have pictures to decode
@@ -107,4 +114,8 @@ class _Graph:
         try:
             return opened(path)
         except Exception:  # ONNX Runtime's errors share no class; a damaged file in the cache can be made again
-            return opened(self._find(True))
+            path = self._find(True)
+        try:
+            return opened(path)
+        except Exception as problem:
+            raise EngineError(f"ONNX Runtime cannot open {path}, which was just made: {problem}") from problem

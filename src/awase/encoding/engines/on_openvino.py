@@ -10,6 +10,7 @@ import numpy as np
 
 from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints.checkpoint import Checkpoint
+from awase.encoding.engines.engine import refuse_unknown_tokens
 from awase.encoding.engines.graph_files import Tower, graph_folder
 from awase.encoding.engines.machine import machine
 from awase.encoding.graphs.limits import refuse_external, refuse_unpackable
@@ -37,6 +38,7 @@ class OpenVinoEngine:
             raise MissingExtra("engine='openvino'", "openvino") from problem
         self.precision = precision
         self._checkpoint = checkpoint
+        self._told_threads = threads
         self._core = openvino.Core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -49,17 +51,22 @@ class OpenVinoEngine:
         self._models: dict[tuple[Tower, str], Any] = {}
         self._lock = threading.Lock()  # a compiled model has one request, which one thread at a time may use
 
+    def __reduce__(self) -> tuple[type, tuple[Checkpoint, str, int | None]]:
+        return type(self), (self._checkpoint, self.precision, self._told_threads)  # models are compiled again there
+
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         found = self._run("image", "dense.onnx" if "patches" in outputs else "pooled.onnx", {"pixels": pixels})
         return {name: found[name] for name in outputs}
 
     def texts(self, ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        refuse_unknown_tokens(self._checkpoint, ids)
         return self._run("text", "text.onnx", {"ids": ids, "ends": ends})["vectors"]
 
     def packed_texts(
         self, ids: np.ndarray, positions: np.ndarray, mask: np.ndarray, rows: np.ndarray, nodes: np.ndarray
     ) -> np.ndarray:
         refuse_unpackable(self._checkpoint.architecture)
+        refuse_unknown_tokens(self._checkpoint, ids)
         inputs = {"ids": ids, "positions": positions, "mask": mask, "rows": rows, "nodes": nodes}
         return self._run("text", "packed.onnx", inputs)["packed"]
 

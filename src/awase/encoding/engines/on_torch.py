@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from awase.encoding.checkpoints.checkpoint import Checkpoint
+from awase.encoding.engines.engine import refuse_unknown_tokens
 from awase.encoding.engines.machine import machine
 from awase.encoding.graphs.limits import refuse_unpackable
 from awase.errors import EngineError, MissingExtra
@@ -38,14 +39,20 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self._kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._towers = load_towers(checkpoint).to(self.device, self._kind)
-        self._architecture = checkpoint.architecture
+        self._checkpoint = checkpoint
+        self._told_threads = threads
         self._normalise = normalise
+
+    def __reduce__(self) -> tuple[type, tuple[Checkpoint, str, int | None, str]]:
+        return type(self), (self._checkpoint, self.precision, self._told_threads, self.device)
 
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         import torch
 
         with torch.inference_mode():
-            prepared = self._normalise(torch.from_numpy(pixels).to(self.device), self._architecture.preprocessing)
+            prepared = self._normalise(
+                torch.from_numpy(pixels).to(self.device), self._checkpoint.architecture.preprocessing
+            )
             found = self._towers.image(prepared.to(self._kind), outputs)
             return {name: found[name].float().cpu().contiguous().numpy() for name in outputs}
 
@@ -55,14 +62,15 @@ class TorchEngine:
     def packed_texts(
         self, ids: np.ndarray, positions: np.ndarray, mask: np.ndarray, rows: np.ndarray, nodes: np.ndarray
     ) -> np.ndarray:
-        refuse_unpackable(self._architecture)
+        refuse_unpackable(self._checkpoint.architecture)
         return self._vectors("forward_packed", ids, positions, mask, rows, nodes)
 
-    def _vectors(self, method: str, *inputs: np.ndarray) -> np.ndarray:
+    def _vectors(self, method: str, ids: np.ndarray, *others: np.ndarray) -> np.ndarray:
         import torch
 
+        refuse_unknown_tokens(self._checkpoint, ids)
         with torch.inference_mode():
-            tensors = [torch.from_numpy(values).to(self.device) for values in inputs]
+            tensors = [torch.from_numpy(values).to(self.device) for values in (ids, *others)]
             found: np.ndarray = getattr(self._towers.text, method)(*tensors).float().cpu().contiguous().numpy()
             return found
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from awase.encoding.caches import write_checksums
+
 Shape = Sequence[int | str]
 Quantised = Literal["int8", "int7"]
 OPSET, IR_VERSION = 20, 10  # Gelu came with opset 20; ONNX Runtime 1.22 and OpenVINO 2025.0 read it
@@ -121,8 +123,8 @@ class Graph:
         return self._assemble(held, outputs)
 
     def save(self, folder: Path, models: Mapping[str, Sequence[str]]) -> None:
-        """Writes weights.bin and, by file name, the graph of some of the outputs each, all over the same weights.
-        `folder` appears complete or not at all."""
+        """Writes weights.bin and, by file name, the graph of some of the outputs each, all over the same weights, and
+        their checksums. `folder` appears complete or not at all."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -131,6 +133,7 @@ class Graph:
                 os.fsync(file.fileno())  # else a crash of the machine could leave zeros under a finished name
             for name, outputs in models.items():
                 (partial / name).write_bytes(self._assemble(held, outputs).SerializeToString())
+            write_checksums(partial)
             os.replace(partial, folder)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)

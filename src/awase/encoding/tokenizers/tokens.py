@@ -45,6 +45,9 @@ class Tokenizer:
     files: tuple[Path, ...]
     read: Callable[[], Subwords]
 
+    def __reduce__(self) -> tuple[type, tuple[TextRule, tuple[Path, ...], Callable[[], Subwords]]]:
+        return type(self), (self.rule, self.files, self.read)  # what was read from the files is read again there
+
     def __call__(self, texts: Sequence[str], too_long: Literal["cut", "error"] = "cut") -> Tokens:
         """A sentence over `context` tokens, start and end included, loses its last words; with too_long="error" it
         raises TextError, as does anything that is not a string of valid Unicode."""
