@@ -29,6 +29,7 @@ import itertools
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -223,6 +224,7 @@ def unpacked(data: Path, work: Path) -> Path:
             with tarfile.open(tar) as file:
                 file.extractall(work / "data", filter="data")
             done.touch()
+    shutil.copy(data / "captions_ja_machine.jsonl", work / "data")
     return work / "data"
 
 
@@ -264,16 +266,16 @@ def _row(name: str, path: Path, english: Sequence[str], japanese: Sequence[str])
     return {"set": name, "path": str(path), "en": list(english), "ja": list(japanese)}
 
 
-def machine_translations(data: Path) -> dict[tuple[str, str, str], list[str]]:
+def machine_translations(root: Path) -> dict[tuple[str, str, str], list[str]]:
     found: dict[tuple[str, str, str], list[str]] = {}
-    for row in lines(data / "captions_ja_machine.jsonl"):
+    for row in lines(root / "captions_ja_machine.jsonl"):
         found.setdefault((row["set"], row["split"], row["file_name"]), []).append(row["caption_ja"])
     return found
 
 
-def pictures(root: Path, data: Path) -> tuple[list[dict], list[dict]]:
+def pictures(root: Path) -> tuple[list[dict], list[dict]]:
     """Training pictures, and validation pictures of the labelled sets."""
-    machine = machine_translations(data)
+    machine = machine_translations(root)
     domains = sorted(path.parent for path in (root / "domains").glob("*/classes.json"))
     train = [
         *captioned(root / "flickr8k", "train", "flickr8k", machine),
@@ -458,7 +460,7 @@ def main() -> None:
     work: Path = given.out
     packages = fetched(work)
     root = unpacked(given.data, work)
-    train, val = (rows[:: given.limit] for rows in pictures(root, given.data))
+    train, val = (rows[:: given.limit] for rows in pictures(root))
 
     sentences = Sentences()
     for row in train:
