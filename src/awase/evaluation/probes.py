@@ -57,7 +57,9 @@ def fit_probe(train: Features, classes: int, validation: Features | None = None,
 
     Raises DataError where fewer than two classes have training pictures, or a feature is not a number."""
     if validation is None:
-        last = _draw(train.targets, lambda count: count // HELD_OUT, seed)
+        last = _draw(train.targets, lambda count: max(count // HELD_OUT, min(1, count - 1)), seed)
+        if not last.any():
+            raise DataError("no class has two training pictures, so none is left to choose the strength on")
         train, validation = train[~last], train[last]
     best, tried, near = _chosen(train, classes, validation)
     return Probe(_fitted(train + validation, classes, best, near), _strength(best), tried)

@@ -29,6 +29,7 @@ from awase.encoding.pictures import name_of
 from awase.encoding.prompts import language_of
 from awase.errors import DataError, EngineError, PictureError, UsageError
 
+UNREADABLE = "could not be read: "  # how a note about a picture that is missing from the figures begins
 PICTURES_A_PIECE = 64
 SENTENCES_A_PIECE = 4096  # encoded in one call, equal ones once and those of like length together
 
@@ -103,7 +104,7 @@ def sentence_vectors(
 
 def left_out(errors: Sequence[PictureError]) -> list[str]:
     """A note for each picture that could not be read."""
-    return [f"left out: {error}" for error in errors]
+    return [f"{UNREADABLE}{error}" for error in errors]
 
 
 def check_finite(values: np.ndarray, name: str, clip: Clip) -> None:

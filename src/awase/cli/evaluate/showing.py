@@ -25,7 +25,6 @@ class Move(Protocol):
 
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-LEFT_OUT = "left out: "  # how notes about pictures that could not be read begin
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -58,11 +57,13 @@ def deliver(
         print_json(plain(result.to_json() | dict(also)))
     else:
         show_result(result, clip.runs_on)
-    return 1 if pictures_left_out(result) else 0
+    return 1 if has_unreadable(result) else 0
 
 
-def pictures_left_out(result: Result) -> bool:
-    return any(note.startswith(LEFT_OUT) for note in result.notes)
+def has_unreadable(result: Result) -> bool:
+    from awase.evaluation.vectors import UNREADABLE
+
+    return any(note.startswith(UNREADABLE) for note in result.notes)
 
 
 def show_result(result: Result, runs_on: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from awase.cli.evaluate.showing import pictures_left_out, watching
+from awase.cli.evaluate.showing import has_unreadable, watching
 from awase.cli.options import add_model_flags, add_picture_flags, notice, open_clip
 from awase.cli.output import print_json, show, table
 
@@ -47,4 +47,7 @@ def run(given: argparse.Namespace) -> int:
         for headline in found:
             shown.add_row(*headline.words())
         show(shown, f"[dim]{clip.runs_on}[/dim]")
-    return 1 if outcome.failures or any(map(pictures_left_out, results)) else 0
+    unreadable = [result.data for result in results if has_unreadable(result)]
+    if unreadable:
+        notice(f"pictures of {', '.join(dict.fromkeys(unreadable))} could not be read; the report names them")
+    return 1 if outcome.failures or unreadable else 0
