@@ -30,6 +30,7 @@ FLOORS = [
     ["encoding.pictures"],
     ["encoding.fetching", "encoding.finding", "encoding.formats"],
     ["encoding.caches", "encoding.locking"],
+    ["encoding.published"],
     ["encoding.families"],
     ["errors"],
 ]

@@ -22,7 +22,8 @@ from awase.encoding.checkpoints import Checkpoint, in_memory, names, open_checkp
 from awase.encoding.checkpoints.open_clip_config import SIGLIP_TRUNK, architecture_of, configuration_of
 from awase.encoding.checkpoints.safetensors_file import read_safetensors, write_safetensors
 from awase.encoding.checkpoints.settings import Settings
-from awase.encoding.families import PUBLISHED, ExternalTower, VisionTransformer
+from awase.encoding.families import ExternalTower, VisionTransformer
+from awase.encoding.published import PUBLISHED
 from awase.encoding.tokenizers import open_tokenizer
 from awase.errors import CheckpointError, TensorMismatch, UsageError
 

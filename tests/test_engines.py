@@ -25,7 +25,8 @@ from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints import open_checkpoint, write_checkpoint
 from awase.encoding.checkpoints.checkpoint import Checkpoint, in_memory
 from awase.encoding.engines import Machine, agreement, machine, on_onnxruntime, open_engine, refuse_meaningless
-from awase.encoding.families import ExternalTower, clip_vit
+from awase.encoding.families import ExternalTower
+from awase.encoding.published import clip_vit
 from awase.errors import CheckpointError, EngineError, MissingExtra, UsageError
 
 torch = pytest.importorskip("torch")
@@ -332,7 +333,7 @@ def test_a_warm_start_imports_neither_onnx_nor_torch(tmp_path: Path, empty_cache
         "import sys, numpy as np, pickle\n"
         "from awase.encoding.checkpoints.checkpoint import Checkpoint\n"
         "from awase.encoding.engines import open_engine\n"
-        "from awase.encoding.families import clip_vit\n"
+        "from awase.encoding.published import clip_vit\n"
         "a = clip_vit('tiny CLIP', 40, (32, 8, 64, 3, 4, 256), (48, 4, 3))\n"
         f"c = Checkpoint(a, {checkpoint.fingerprint!r}, 'memory', 'memory', None, dict)\n"
         "open_engine(c).texts(np.ones((1, 4), np.int64), np.array([3]))\n"

@@ -15,9 +15,9 @@ import pytest
 
 from awase.encoding.caches import is_intact
 from awase.encoding.engines import onnx_runtime
-from awase.encoding.families import clip_vit
 from awase.encoding.graphs.builder import Graph, quantise
 from awase.encoding.graphs.towers import image_graph, text_graph
+from awase.encoding.published import clip_vit
 from awase.errors import EngineError
 
 torch = pytest.importorskip("torch")

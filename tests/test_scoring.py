@@ -11,7 +11,8 @@ import pytest
 
 from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints.checkpoint import in_memory
-from awase.encoding.families import PUBLISHED, Architecture, NgramEncoder, TextTransformer, VisionTransformer
+from awase.encoding.families import Architecture, NgramEncoder, TextTransformer, VisionTransformer
+from awase.encoding.published import PUBLISHED
 from awase.encoding.scoring import RIVALS_COUNT_AS, Scoring, log_mean_exp, scoring_of, sigmoid, softmax
 from awase.errors import CheckpointError
 

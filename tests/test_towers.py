@@ -15,9 +15,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import references  # noqa: E402
-from awase.encoding import families  # noqa: E402
+from awase.encoding import families, published  # noqa: E402
 from awase.encoding.checkpoints import in_memory, open_checkpoint  # noqa: E402
-from awase.encoding.families import PUBLISHED, Architecture, Preprocessing, TextRule  # noqa: E402
+from awase.encoding.families import Architecture, Preprocessing, TextRule  # noqa: E402
+from awase.encoding.published import PUBLISHED  # noqa: E402
 from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
 from awase.errors import CheckpointError, TensorMismatch  # noqa: E402
 
@@ -169,10 +170,10 @@ def bundled(text_width: int = 48) -> Architecture:
 
 
 TINY = {
-    "clip": families.clip_vit("tiny CLIP", 40, (32, 8, 64, 3, 4, 256), (48, 4, 3)),
-    "quick": families.clip_vit("tiny quick CLIP", 40, (36, 8, 64, 2, 4, 256), (48, 4, 2), "quick_gelu"),
-    "resnet": families.clip_resnet("tiny ResNet", 40, 64, 16, (1, 2, 1, 1), (64, 4, 2)),
-    "siglip": families.siglip("tiny SigLIP", 38, 8, (64, 3, 4, 172), 32_000, context=16),
+    "clip": published.clip_vit("tiny CLIP", 40, (32, 8, 64, 3, 4, 256), (48, 4, 3)),
+    "quick": published.clip_vit("tiny quick CLIP", 40, (36, 8, 64, 2, 4, 256), (48, 4, 2), "quick_gelu"),
+    "resnet": published.clip_resnet("tiny ResNet", 40, 64, 16, (1, 2, 1, 1), (64, 4, 2)),
+    "siglip": published.siglip("tiny SigLIP", 38, 8, (64, 3, 4, 172), 32_000, context=16),
     "bundled": bundled(),
 }
 
@@ -288,7 +289,7 @@ def test_training_leaves_the_checkpoint_as_it_was() -> None:
 
 
 def test_initialisation_follows_openai() -> None:
-    architecture = families.clip_vit("small", 128, (64, 8, 256, 4, 4, 1024), (192, 3, 6))
+    architecture = published.clip_vit("small", 128, (64, 8, 256, 4, 4, 1024), (192, 3, 6))
     towers = initialise(Towers(architecture), torch.Generator().manual_seed(3))
     spreads = {key: value.std().item() for key, value in towers.named_parameters() if value.ndim >= 2}
     expected = {

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from awase.clip import NONE_OF_THESE, Clip, LanguageWarning, Score, TextCutWarning, load
     from awase.encoding.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
-    from awase.encoding.families import PUBLISHED, Architecture
+    from awase.encoding.families import Architecture
     from awase.encoding.pictures import Limits, find_pictures
     from awase.encoding.prompts import templates
+    from awase.encoding.published import PUBLISHED
     from awase.errors import (
         AddressRefused,
         AwaseError,
@@ -37,7 +38,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "awase.clip": ["load", "Clip", "Score", "NONE_OF_THESE", "TextCutWarning", "LanguageWarning"],
     "awase.encoding.checkpoints": ["Checkpoint", "open_checkpoint", "write_checkpoint"],
-    "awase.encoding.families": ["Architecture", "PUBLISHED"],
+    "awase.encoding.families": ["Architecture"],
+    "awase.encoding.published": ["PUBLISHED"],
     "awase.encoding.pictures": ["Limits", "find_pictures"],
     "awase.encoding.prompts": ["templates"],
     "awase.errors": [

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from awase.encoding.checkpoints import Checkpoint, open_checkpoint
-from awase.encoding.families import PUBLISHED, Architecture
+from awase.encoding.families import Architecture
+from awase.encoding.published import PUBLISHED
 from awase.errors import AwaseError
 
 # Hub repositories of published sizes; any other repository of the same families loads by its name too.

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from awase.encoding.families import PUBLISHED, Architecture, ModifiedResNet, Shape, VisionTransformer
+from awase.encoding.families import Architecture, ModifiedResNet, Shape, VisionTransformer
+from awase.encoding.published import PUBLISHED
 from awase.errors import CheckpointError, TensorMismatch
 
 Tensors = Mapping[str, np.ndarray]
