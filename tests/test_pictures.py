@@ -506,7 +506,7 @@ def test_nothing_found_is_wrong_use_and_says_what_was_passed_over(tmp_path: Path
     with pytest.raises(UsageError, match=r"no pictures found in .*\*\.gif; check"):
         find_pictures([tmp_path / "*.gif"])
     (tmp_path / "a.jpg").touch()
-    assert search([tmp_path, tmp_path / "**" / "*"]) == Found([tmp_path / "a.jpg"] * 2, 1)
+    assert search([tmp_path, tmp_path / "**" / "*"]) == Found([str(tmp_path / "a.jpg")] * 2, 1)
 
 
 @pytest.mark.parametrize("given", ["photos", Path("photos"), None, 3, [None], [""]])

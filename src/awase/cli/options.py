@@ -74,7 +74,7 @@ def labels_from(given: argparse.Namespace) -> list[str]:
     return [label.strip() for label in labels if label.strip()]
 
 
-def pictures_from(paths: Sequence[str]) -> list[str | Path]:
+def pictures_from(paths: Sequence[str]) -> list[str]:
     """The pictures that a command line names; says how many other files were passed over."""
     from awase.encoding.finding import files_passed_over, search
 

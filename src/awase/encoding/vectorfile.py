@@ -23,7 +23,7 @@ import numpy as np
 from awase.encoding.locking import FolderLock
 from awase.errors import AwaseError, MissingExtra, UsageError
 
-ROWS_PER_CHUNK = 4096
+ROWS_PER_CHUNK = 512  # a megabyte of vectors at a time
 ENDINGS = (".npz", ".parquet")
 UNIT = 1e-3  # how far from 1 the length of a vector may be; lost blocks read as zeros
 
@@ -56,7 +56,8 @@ class VectorFile:
         check_out(out)
         self.out, self.stamp, self.dimension = out, stamp, dimension
         self._folder = _partial(out)
-        self._rows: dict[str, tuple[int, Any]] = {}  # source -> (row, identity of the file when it was encoded)
+        self._rows: dict[str, int] = {}  # source -> its row
+        self._identities: dict[str, Any] = {}  # of files that an earlier run encoded, as they were then
         self._room = 0  # bytes still to be written, as far as known
         with _writing(out):
             self._lock = FolderLock(self._folder)
@@ -84,7 +85,7 @@ class VectorFile:
                     break
                 source, identity = entry
                 if sound[self._count]:
-                    self._rows[source] = (self._count, identity)
+                    self._rows[source], self._identities[source] = self._count, identity
                 else:
                     self._rows.pop(source, None)
                 self._count += 1
@@ -99,8 +100,7 @@ class VectorFile:
 
     def holds(self, source: str) -> bool:
         """Whether an earlier run encoded this source and the file has not changed since."""
-        found = self._rows.get(source)
-        return found is not None and found[1] == _identity(source)
+        return source in self._rows and source in self._identities and self._identities[source] == _identity(source)
 
     def missing(self, sources: Sequence[str]) -> list[str]:
         """The sources that the file does not hold. Raises AwaseError if the disk has no room for them all."""
@@ -119,10 +119,9 @@ class VectorFile:
             self._vectors.write(rows)
             self._vectors.flush()
             for source in sources:
-                identity = _identity(source)
-                self._rows[source] = (self._count, identity)
+                self._rows[source] = self._count
                 self._count += 1
-                self._lines.write(json.dumps([source, identity]) + "\n")
+                self._lines.write(json.dumps([source, _identity(source)]) + "\n")
             self._lines.flush()
         self._room -= len(rows)
 
@@ -134,7 +133,7 @@ class VectorFile:
         with _writing(self.out, len(kept) * self._row_bytes + text_vectors.nbytes):
             try:
                 with (self._folder / "vectors.f32").open("rb") as file:
-                    chunks = _in_order(file, [self._rows[source][0] for source in kept], self.dimension)
+                    chunks = _in_order(file, [self._rows[source] for source in kept], self.dimension)
                     write(whole, self.stamp, kept, chunks, texts, text_vectors)
                 os.replace(whole, self.out)
             finally:
