@@ -154,10 +154,10 @@ class Overflowing:
         return found
 
 
-def test_nan_is_refused(clip: Clip, cache: Path) -> None:
+def test_nan_is_refused_and_the_pictures_named(clip: Clip, cache: Path) -> None:
     overflowing = replace(clip, engine=Overflowing(clip.engine))  # type: ignore[arg-type]
     for output in ("vectors", "features"):
-        with pytest.raises(EngineError, match="not finite"):
+        with pytest.raises(EngineError, match=r"one of .*coffee\.jpg.*not finite"):
             picture_vectors(overflowing, labelled(list(SAMPLES)), output)  # type: ignore[arg-type]
 
 

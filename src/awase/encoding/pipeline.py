@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from awase.encoding.pictures import Picture
-from awase.errors import PictureError
+from awase.encoding.pictures import Picture, name_of
+from awase.errors import EngineError, PictureError
 
 Outputs = dict[str, np.ndarray]
 BATCHES_AHEAD = 3  # decoded pictures waiting for the tower: enough to hide a slow file, 150 kB each
@@ -79,7 +79,11 @@ def _run_batch(
     batch: list[tuple[int, Picture, np.ndarray | PictureError]], run: Callable[[np.ndarray], Outputs]
 ) -> Iterator[Encoded]:
     good = [prepared for _, _, prepared in batch if isinstance(prepared, np.ndarray)]
-    outputs = run(np.stack(good)) if good else {}
+    try:
+        outputs = run(np.stack(good)) if good else {}
+    except EngineError as problem:  # an engine sees pixels; whose they are is known here
+        pictures = ", ".join(name_of(source) for _, source, prepared in batch if isinstance(prepared, np.ndarray))
+        raise EngineError(f"one of {pictures}: {problem}") from problem
     row = 0
     for index, source, prepared in batch:
         if isinstance(prepared, PictureError):

@@ -66,9 +66,7 @@ def picture_vectors(
             if found.error:
                 errors.append(found.error)
             elif found.outputs:
-                values = found.outputs[output]
-                check_finite(values, f"picture {name_of(found.source)}", clip)
-                rows.put(int(missing[found.index]), values[None])
+                rows.put(int(missing[found.index]), found.outputs[output][None])
             if progress:
                 progress(count - len(missing) + found.index + 1, count)
     finally:
