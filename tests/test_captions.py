@@ -107,6 +107,7 @@ def test_every_layout_of_pairs(tmp_path: Path) -> None:
         ("a.jsonl", '{"picture": "x.jpg", "caption": "c"}\n{oops\n', "line 2 is not JSON"),
         ("a.jsonl", '{"picture": "x.jpg", "caption": "c", "references": "one"}\n', "a list of sentences"),
         ("a.jsonl", "[1]\n", "line 1 has no picture"),
+        ("a.jsonl", '{"picture": ' + "[" * 100_000 + "\n", "line 1 is not JSON"),
         ("a.xlsx", "", r"\.csv, \.tsv or \.jsonl"),
     ],
 )
@@ -114,6 +115,12 @@ def test_bad_files_of_pairs(tmp_path: Path, name: str, content: str, message: st
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
         read_pairs(tmp_path / name)
+
+
+def test_a_line_of_json_ends_at_the_end_of_the_line_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"picture": "x.jpg", "caption": "one\u2028two\x85three"}\n', "utf-8")
+    (pair,) = read_pairs(tmp_path / "a.jsonl")
+    assert pair.caption == "one\u2028two\x85three"
 
 
 def test_unreadable_files_of_pairs(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from awase.cli import main
 from awase.evaluation.runs import read_run
+from references import tiny_open_clip
 from test_suite import make_data
 
 JSON_NAMES = {"task", "data", "split", "model", "n", "metrics", "intervals", "counts", "settings", "notes"}
@@ -96,6 +97,12 @@ def test_pictures_that_cannot_be_read_are_named_and_counted(tmp_path: Path, caps
     assert "20.jpg" in err
 
 
+def test_a_result_that_is_replaced_is_told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["evaluate", "zero-shot", data / "things", "--out", tmp_path / "run", "--template"]
+    told = [printed(capsys, *asked, template)[2] for template in ("{}", "{}", "not a single {} at all")]
+    assert ["replaces a former result" in err for err in told] == [False, False, True]
+
+
 def test_a_suite_and_a_comparison(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_text('[[set]]\npath = "things"\nlanguages = ["en", "ja"]\ntasks = ["zero-shot", "calibration"]')
@@ -120,6 +127,92 @@ def test_a_suite_and_a_comparison(data: Path, tmp_path: Path, capsys: pytest.Cap
     assert code == 0
     assert "of 1 sets" in out
     assert "Japanese" in err
+    assert max(map(len, out.splitlines()[:-1])) <= 80, "the numbers fit a small terminal"
+
+
+def test_two_models_are_run_and_compared(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_open_clip(tmp_path / "tiny")
+    asked = ["compare", "awase", tmp_path / "tiny", "--suite", data / "suite.toml", "--out", tmp_path / "out"]
+    found = one_object(capsys, "evaluate", *asked, "--quick")
+    tasks = [(one["task"], one["in"], one["measure"]) for one in found["comparisons"]]
+    assert ("zero-shot", "Japanese", "correct") in tasks
+    assert ("linear-probe", "Features", "correct") in tasks
+    assert {measure for task, _, measure in tasks if task == "retrieval"} == {"text_to_picture", "picture_to_text"}
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
+    code, out, err = printed(capsys, "evaluate", *asked, "--quick")
+    assert (code, err.count("0 results made, 9 there before")) == (0, 2), err
+    assert "sentence → picture" in out
+    code, _, err = printed(capsys, "evaluate", "compare", "awase", tmp_path / "tiny")
+    assert code == 2
+    assert "--suite" in err
+
+
+def test_the_image_tower_of_a_model_is_a_backbone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["evaluate", "linear-probe", data / "things"]
+    own, named = (one_object(capsys, *asked, *more) for more in ([], ["--backbone", "features:awase"]))
+    assert own["metrics"] == named["metrics"]
+
+
+def test_many_groups_do_not_bury_the_figures(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = data / "told" / "dev"
+    rows = [json.loads(line) for line in (told / "metadata.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {"file_name": str(told / row["file_name"]), "book": f"book {number % 15}", "half": "ab"[number % 2]}
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = one_object(capsys, "evaluate", "retrieval", tmp_path / "mine.jsonl")
+    assert sum(" = " in name for name in found["metrics"]) == 17
+    _, out, _ = printed(capsys, "evaluate", "retrieval", tmp_path / "mine.jsonl")
+    assert "book = " not in out
+    assert "book: gap" in out
+    assert "17 figures of single groups" in out
+
+
+@pytest.mark.parametrize("backbone", ["features:awase", "means.onnx"])
+def test_zero_shot_against_a_backbone(
+    backbone: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figure of the CLIP paper: the other model answers in words, the backbone by a linear probe."""
+    monkeypatch.chdir(tmp_path)
+    mean_colours(tmp_path / "means.onnx")
+    asked = ["compare", "awase", backbone, "--suite", data / "suite.toml", "--out", "out"]
+    found = one_object(capsys, "evaluate", *asked)
+    compared = {(one["task"], one["against"], one["in"]) for one in found["comparisons"]}
+    assert compared == {("zero-shot", "linear-probe", "English"), ("zero-shot", "linear-probe", "Japanese")}
+    assert found["remarks"] == []
+    page = Path("out/report.html").read_text("utf-8")
+    assert "Zero-shot classification against linear probe" in page
+    assert backbone.removesuffix(".onnx") in page
+
+
+def test_a_linear_probe_of_a_backbone(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mean_colours(tmp_path / "means.onnx")
+    asked = ["linear-probe", data / "things", "--backbone", tmp_path / "means.onnx"]
+    found = one_object(capsys, "evaluate", *asked, "--out", tmp_path / "run")
+    assert (found["model"], found["task"]) == ("means", "linear-probe")
+    assert found["provenance"]["model"]["engine"] == "onnxruntime"
+    assert len(found["provenance"]["model"]["fingerprint"]) == 64
+    for wrong, said in (
+        (["--backbone", "resnet50"], "timm:NAME, FILE.onnx or features:MODEL"),
+        (["--backbone", tmp_path / "absent.onnx"], "is no file"),
+        (["--backbone", "timm:no_such_net"], "no_such_net"),
+        (["--backbone", tmp_path / "means.onnx", "--model", "awase"], "takes the place"),
+    ):
+        code, _, err = printed(capsys, "evaluate", "linear-probe", data / "things", *wrong)
+        assert code == 2, err
+        assert said in err
+
+
+def mean_colours(file: Path) -> None:
+    """An ONNX backbone with three features, for pictures of 32 x 32."""
+    onnx = pytest.importorskip("onnx")
+    shape = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("GlobalAveragePool", ["x"], ["y"])],
+        "means",
+        [shape("x", onnx.TensorProto.FLOAT, ["B", 3, 32, 32])],
+        [shape("y", onnx.TensorProto.FLOAT, ["B", 3, 1, 1])],
+    )
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]), file)
 
 
 def test_score_judges_pairs(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +288,17 @@ def test_help_of_every_task_says_what_it_takes_and_imports_nothing_heavy() -> No
         "print(heavy, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for flag in ("--language", "--validation", "--pictures", "--shots", "--captions", "--data", "--out", "RUN-B"):
+    for flag in (
+        "--language",
+        "--validation",
+        "--pictures",
+        "--shots",
+        "--captions",
+        "--data",
+        "--out",
+        "--suite",
+        "--backbone",
+        "features:MODEL",
+    ):
         assert flag in done.stdout
     assert done.stderr.strip() == "[]"

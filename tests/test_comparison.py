@@ -11,8 +11,8 @@ import pytest
 import awase
 from awase import Clip, DataError
 from awase.datasets.captioned import Captioned
-from awase.evaluation.comparison import compare, gaps, tally
-from awase.evaluation.intervals import mcnemar
+from awase.evaluation.comparison import compare, comparisons, gaps, tally
+from awase.evaluation.intervals import mcnemar, paired_bootstrap
 from awase.evaluation.linear_probe import linear_probe
 from awase.evaluation.results import Figure, Result
 from awase.evaluation.retrieval import retrieval
@@ -54,6 +54,32 @@ def test_a_difference_has_its_sign_interval_and_p() -> None:
     assert tally([found, turned, found, compare(made(a), made(a))]) == {"win": 2, "tie": 1, "loss": 1}
 
 
+def test_few_items_are_no_win_where_the_exact_test_finds_none() -> None:
+    """Five right that the other gets wrong, and none the other way round: a chance of 1 in 16."""
+    a, b = np.ones(40, bool), np.ones(40, bool)
+    b[:5] = False
+    found = compare(made(a), made(b))
+    assert paired_bootstrap(a, b).interval[0] > 0
+    assert found.mcnemar == pytest.approx(1 / 16)
+    assert found.interval[0] < 0 < found.interval[1]
+    assert found.verdict == "tie"
+    b[:6] = False
+    assert compare(made(a), made(b)).verdict == "win"
+
+
+def test_equal_models_rarely_win_and_the_interval_agrees_with_the_test() -> None:
+    rng, wins = np.random.default_rng(0), 0
+    for _ in range(400):
+        n = int(rng.integers(20, 120))
+        ease = rng.beta(6, 2, n)
+        a, b = rng.random(n) < ease, rng.random(n) < ease
+        found = compare(made(a), made(b))
+        wins += found.verdict != "tie"
+        assert found.mcnemar is not None
+        assert found.verdict == "tie" or found.mcnemar < 0.05
+    assert wins / 400 < 0.06
+
+
 def test_items_are_matched_by_the_picture_and_not_by_the_row() -> None:
     a = right(0.7)
     order = np.random.default_rng(1).permutation(400)
@@ -76,6 +102,11 @@ def test_other_data_are_refused() -> None:
         compare(made(a), replace(made(a), items={"covered": a}))
 
 
+def test_outcomes_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="correct of an item is not a number"):
+        compare(made(right(0.7)), made(np.full(400, np.nan)))
+
+
 def test_zero_shot_against_a_probe_on_the_same_pictures(clip: Clip) -> None:
     train, test = coloured("train"), coloured("test", 8)
     shot, probe = zero_shot(clip, test), linear_probe(clip, train, test)
@@ -83,6 +114,12 @@ def test_zero_shot_against_a_probe_on_the_same_pictures(clip: Clip) -> None:
     assert row["difference"] == pytest.approx(shot.figures["top1"].value - probe.figures["top1"].value)
     assert row["low"] <= row["difference"] <= row["high"]
     assert row["n"] == 32
+
+
+def test_a_set_that_has_changed_has_no_gap() -> None:
+    """A run folder may hold a probe of yesterday's pictures: its page is written all the same."""
+    old = made(right(0.6, seed=1), provenance={"data": {"sha256": "two"}})
+    assert gaps([made(right(0.7))], [old]) == []
 
 
 def test_gaps_are_sorted_with_the_best_first() -> None:
@@ -96,5 +133,10 @@ def test_retrieval_is_compared_by_reciprocal_ranks_with_pictures_as_clusters(cli
     names = [f"the colour {data.names['en'][target]}" for target in data.targets]
     good = Captioned("colours", "test", data.pictures, names, np.arange(8))
     found = retrieval(clip, good)
-    same = compare(found, found)
-    assert (same.measure, same.difference, same.mcnemar) == ("reciprocal_rank", 0, None)
+    there, back = comparisons(found, found)
+    assert (there.measure, there.difference, there.mcnemar) == ("text_to_picture", 0, None)
+    assert (back.measure, back.difference, back.n) == ("picture_to_text", 0, 8)
+    worse = dict(found.items)
+    worse["rank_picture_to_text"] = worse["rank_picture_to_text"] + 3
+    there, back = comparisons(found, replace(found, items=worse))
+    assert (there.verdict, back.verdict) == ("tie", "win")

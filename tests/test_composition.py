@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 import awase
-from awase import Clip, DataError
+from awase import Clip, DataError, UsageError
 from awase.datasets.captioned import Captioned
-from awase.evaluation.choices import Choice, read_aro, read_sugarcrepe, read_winoground
-from awase.evaluation.composition import composition, score_choices, score_twins, twin_scores
+from awase.evaluation.choices import Choice, Crop, read_aro, read_sugarcrepe, read_winoground
+from awase.evaluation.comparison import compare
+from awase.evaluation.composition import composition, published, score_choices, score_twins, twin_scores
 from awase.evaluation.exchanges import KINDS, false_captions
 
 CAT = Path(__file__).parents[1] / "examples" / "cat.jpg"
@@ -124,12 +125,60 @@ def test_sugarcrepe_is_read_as_file_and_as_folder(tmp_path: Path, plain: Path) -
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     assert [choice.kind for choice in read_sugarcrepe(tmp_path, plain)] == ["add_obj", "swap_att"]
     (choice,) = read_sugarcrepe(tmp_path / "add_obj.json", plain)
-    assert (choice.right, choice.wrong) == ("red", ("blue",))
+    assert (choice.right, choice.wrong, choice.family) == ("red", ("blue",), "add")
     (tmp_path / "add_obj.json").write_text('{"0": {"caption": "red"}}')
     with pytest.raises(DataError, match=r"add_obj\.json: a row has no 'filename'"):
         read_sugarcrepe(tmp_path, plain)
     with pytest.raises(DataError, match=r"no \.json"):
         read_sugarcrepe(plain, plain)
+
+
+def test_sugarcrepe_is_reported_by_kind_family_and_mean(clip: Clip, tmp_path: Path, plain: Path) -> None:
+    """The mean counts each kind once, however many choices it has; so does a family."""
+    for name, count, right in (("add_obj", 30, 30), ("add_att", 60, 0), ("swap_obj", 40, 40), ("swap_att", 5, 0)):
+        rows = {
+            str(i): {"filename": "red.png", "caption": "red" if i < right else "blue", "negative_caption": f"x {i}"}
+            for i in range(count)
+        }
+        for i, row in enumerate(rows.values()):
+            row["negative_caption"] = "blue" if i < right else "red"
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    result = published(clip, tmp_path, plain)
+    found = {name: figure.value for name, figure in result.figures.items()}
+    assert next(iter(found)) == "mean_over_kinds"
+    assert found["mean_over_kinds"] == pytest.approx(2 / 3)  # of three: five choices are too few
+    assert found["add"] == pytest.approx(1 / 2)
+    assert found["accuracy"] == pytest.approx(70 / 135)
+    assert "swap" not in found
+    assert "swap_att" not in found
+
+
+def test_a_box_is_cut_to_its_picture(plain: Path) -> None:
+    assert Image.open(Crop(plain / "half.png", (40, 100, 10**9, 10**9)).open()).size == (40, 60)
+
+
+def test_published_tests_are_told_apart(clip: Clip, tmp_path: Path, plain: Path) -> None:
+    row = {"image_path": "half.png", "true_caption": "a red square", "false_caption": "a blue square",
+           "bbox_x": 0, "bbox_y": 80, "bbox_w": 80, "bbox_h": 80, "attributes": ["red", "blue"]}  # fmt: skip
+    file = tmp_path / "visual_genome_attribution.json"
+    file.write_text(json.dumps([row, {**row, "bbox_y": 0, "true_caption": "a blue square"}]))
+    result = published(clip, file, plain)
+    assert (result.n, result.data) == (2, "visual_genome_attribution")
+    assert [r["kind"] for r in result.tables["kinds"]] == ["red and blue"]
+    assert len(set(result.items["picture"].tolist())) == 2
+    with pytest.raises(UsageError, match="--pictures"):
+        published(clip, file, None)
+    for change, said in (
+        ({"image_path": "../secret.png"}, "outside"),
+        ({"image_path": "/etc/secret.png"}, "outside"),
+        ({"bbox_w": 0}, "holds nothing"),
+        ({"bbox_x": 500}, "lies outside its 80 x 160 pixels"),
+        ({"bbox_x": "left"}, "is 'left' in a row"),
+        ({"true_caption": 3}, "is 3 in a row"),
+    ):
+        file.write_text(json.dumps([{**row, **change}]))
+        with pytest.raises(DataError, match=said):
+            published(clip, file, plain)
 
 
 def test_winoground_is_read_and_scored(clip: Clip, tmp_path: Path, plain: Path) -> None:
@@ -140,6 +189,8 @@ def test_winoground_is_read_and_scored(clip: Clip, tmp_path: Path, plain: Path) 
     (tmp_path / "examples.jsonl").write_text(json.dumps(row) + "\n")
     result = score_twins(clip, read_winoground(tmp_path))
     assert {name: figure.value for name, figure in result.figures.items()} == {"text": 1, "image": 1, "group": 1}
+    assert published(clip, tmp_path, None).figures == result.figures
+    assert compare(result, result).n == 1
     with pytest.raises(DataError, match="cannot be read"):
         read_winoground(plain)
 

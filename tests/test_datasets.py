@@ -112,7 +112,7 @@ def test_classes_are_those_of_all_splits_so_that_numbers_mean_the_same(tmp_path:
     assert data.keys == ("cat", "tree_frog")
     assert data.names == {"en": ("cat", "tree frog")}
     assert data.targets.tolist() == [1, 1]
-    assert data.notes == ("1 classes have no picture in test, and stay possible answers: cat",)
+    assert data.notes == ("1 class has no picture in test, and stays a possible answer: cat",)
 
 
 def test_an_empty_folder_is_a_class_without_pictures(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 
 from awase.datasets import find_sets, open_captioned, open_labelled
 from awase.datasets.archives import open_archive
+from awase.datasets.hashing import data_hash
 from awase.encoding.pictures import open_picture
 from awase.errors import DataError, PictureError, UsageError
 from layouts import CLASSES, CONTENTS, PICTURES, Tree, as_csv, as_json, as_lines, imagefolder, jpeg, tar_of, write
@@ -42,6 +44,19 @@ def test_a_picture_that_is_not_there_is_left_out_and_told(tmp_path: Path) -> Non
     assert "sentences whose picture is not there" in captioned.notes[0]
 
 
+@pytest.mark.parametrize("name", ["a" * 5000 + ".jpg", "a\0b.jpg", "/" + "b" * 300 + ".jpg"])
+def test_a_name_that_no_file_can_have_is_a_picture_that_is_not_there(name: str, tmp_path: Path) -> None:
+    data = open_labelled(folder(tmp_path, listed([*ROWS, {"file_name": name, "label": "cat"}])))
+    assert len(data) == 10
+    assert "pictures that are not there" in data.notes[0]
+
+
+def test_an_empty_table_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("file_name,label\n")
+    with pytest.raises(DataError, match="mine is empty"):
+        open_labelled(tmp_path / "mine.csv")
+
+
 def test_a_picture_without_a_row_stays_in_the_gallery_and_has_no_class(tmp_path: Path) -> None:
     place = folder(tmp_path, listed(ROWS[1:]))
     data, captioned = open_labelled(place), open_captioned(place)
@@ -49,6 +64,15 @@ def test_a_picture_without_a_row_stays_in_the_gallery_and_has_no_class(tmp_path:
     assert "pictures without a class" in data.notes[0]
     assert len(captioned) == 10
     assert captioned.notes == ("1 of 10 pictures have no sentence in 'captions', and stay in the gallery",)
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"captions": ["a \ud800 cat"], "label": "ca\udce9t"}, *ROWS[1:]]
+    place = folder(tmp_path, listed([]) | {"metadata.jsonl": "\n".join(map(json.dumps, rows)).encode()})
+    assert open_captioned(place).captions[0] == "a ? cat"
+    data = open_labelled(place)
+    assert "ca?t" in data.names["en"]
+    assert len(data_hash(data)) == 64
 
 
 def test_a_blank_sentence_is_none(tmp_path: Path) -> None:

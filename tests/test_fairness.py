@@ -34,6 +34,16 @@ def test_the_gaps_interval_is_newcombes() -> None:
     np.testing.assert_allclose(gap.interval, (0.0524, 0.3339), atol=1e-4)
 
 
+def test_a_gap_is_between_groups_that_are_large_enough() -> None:
+    """One picture of a kind that was answered wrongly is no evidence of a gap; no value is no group."""
+    values = ["x"] * 20 + ["y"] * 20 + ["z"] + [""] * 5
+    correct = np.array([True] * 15 + [False] * 5 + [True] * 10 + [False] * 10 + [False] * 6)
+    figures = group_figures({"correct": correct, "picture": np.arange(46)}, {"g": values})
+    assert list(figures) == ["top1, g = x", "top1, g = y", "top1, g = z", "top1, g: gap"]
+    assert figures["top1, g: gap"].value == pytest.approx(0.25)
+    assert figures["top1, g: gap"].n == 40
+
+
 def test_one_group_has_no_gap() -> None:
     figures = group_figures({"correct": np.ones(3, bool), "picture": np.arange(3)}, {"sex": ("w",) * 3})
     assert list(figures) == ["top1, sex = w"]

@@ -12,6 +12,8 @@ from awase.errors import UsageError
 from awase.evaluation.intervals import (
     bootstrap,
     clustered_proportion,
+    crossed_proportion,
+    exact_difference,
     mcnemar,
     mean_of_proportions,
     paired_bootstrap,
@@ -29,6 +31,43 @@ def test_proportions_cover_the_truth_in_93_to_97_of_100_studies() -> None:
     assert 0.93 <= np.mean(covered["small"]) <= 0.97
     assert 0.93 <= np.mean(covered["large"]) <= 0.97
     assert 0.93 <= np.mean(covered["small"] + covered["large"]) <= 0.97
+
+
+def test_the_exact_interval_is_that_of_the_exact_test() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = int(rng.integers(10, 200))
+        a, b = rng.random(n) < 0.8, rng.random(n) < rng.choice([0.5, 0.8, 0.95])
+        low, high = exact_difference(a, b)
+        only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+        apart = only_a + only_b
+        share = stats.binomtest(only_a, max(apart, 1)).proportion_ci(0.95, method="exact") if apart else (0, 1)
+        assert low - 1e-9 <= a.mean() - b.mean() <= high + 1e-9
+        if apart:
+            np.testing.assert_allclose([low, high], (2 * np.array(share) - 1) * apart / n, atol=1e-9)
+        assert (low <= 0 <= high) == (mcnemar(a, b) >= 0.05)
+
+
+@pytest.mark.parametrize("draws", [2, 3, 5, 10])
+def test_draws_and_items_both_count(draws: int) -> None:
+    """Draws of training pictures and test pictures, each easier or harder than the mean by so much."""
+    rng, covered, of_items = np.random.default_rng(draws), [], []
+    for _ in range(1000):
+        n, truth, spread = int(rng.integers(50, 400)), rng.uniform(0.35, 0.65), rng.uniform(0, 0.1)
+        ease = truth + rng.uniform(-spread, spread, (draws, 1)) + rng.uniform(-0.25, 0.25, n)
+        hits = rng.random((draws, n)) < ease
+        low, high = crossed_proportion(hits)
+        covered.append(low <= truth <= high)
+        low, high = bootstrap(hits.mean(axis=0), draws=200)
+        of_items.append(low <= truth <= high)
+    assert 0.93 <= np.mean(covered) <= 0.985
+    assert np.mean(of_items) < 0.92
+
+
+def test_one_draw_has_the_interval_of_its_items() -> None:
+    hits = np.random.default_rng(0).random((1, 400)) < 0.7
+    np.testing.assert_allclose(crossed_proportion(hits), proportion(int(hits.sum()), 400), atol=2e-3)
+    assert crossed_proportion(np.ones((3, 20), bool)) == proportion(20, 20)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 20), (1, 20), (10, 20), (20, 20), (490, 500)])

@@ -1,11 +1,10 @@
-"""The training loop, the last blocks as matrix products, and the bundled model's recipe on made pictures."""
+"""The last blocks as matrix products, and the bundled model's recipe on made pictures."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import json
-import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,20 +31,21 @@ from awase.encoding.families import (  # noqa: E402
 from awase.encoding.preprocessing import prepare  # noqa: E402
 from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
 from awase.errors import UsageError  # noqa: E402
-from awase.learning.loop import Schedule, TrainingFailed, train  # noqa: E402
+from awase.learning.loop import Schedule  # noqa: E402
 from awase.learning.pretraining import bundled  # noqa: E402
 from awase.learning.pretraining.compact import write_compact  # noqa: E402
 from awase.learning.pretraining.prepared import Prepared, Sampler  # noqa: E402
-from awase.learning.pretraining.products import LastBlocks  # noqa: E402
+from awase.learning.pretraining.products import LastBlocks, twins_of  # noqa: E402
 
 BUNDLED = Path(awase.__file__).parent / "encoding" / "bundled"
 RECIPE = Path(__file__).parents[1] / "recipes" / "bundled.toml"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "yellow": (230, 220, 40)}
 JAPANESE = {"red": "赤", "green": "緑", "blue": "青", "yellow": "黄色"}
+FIRST = 5  # of the tiny tower's nine blocks, the first that has a twin
 TINY = Architecture(
     name="tiny",
     image=EfficientNetLite(
-        64, 8, ((1, 3, 1, 1, 8), (2, 3, 2, 3, 12), (2, 5, 2, 3, 16), (2, 3, 1, 3, 16), (2, 5, 2, 3, 20)), 48, 5
+        64, 8, ((1, 3, 1, 1, 8), (2, 3, 2, 3, 12), (2, 5, 2, 3, 16), (2, 3, 1, 3, 16), (2, 5, 2, 3, 20)), 48, 5, FIRST
     ),
     text=NgramEncoder(128, 32_000, 16, 8, ((2, 0), (3, 1)), (12, 12, 16), 1e-12),
     dimension=16,
@@ -53,7 +53,6 @@ TINY = Architecture(
     text_rule=TextRule("sentencepiece", 128),
     languages=("en", "ja"),
 )
-FIRST = 5  # of the tiny tower's nine blocks, the one from which it learns
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,61 +62,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-# ---- the loop ------------------------------------------------------------------------------------------------------
-
-
-def test_the_rate_rises_to_its_height_and_falls_to_nothing() -> None:
-    schedule = Schedule(steps=100, rate=0.5, rise=0.1)
-    rates = [schedule.at(step) for step in range(100)]
-    assert max(rates) == pytest.approx(0.5)
-    assert rates.index(max(rates)) == 10
-    assert rates[:11] == sorted(rates[:11])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert 0 < rates[-1] < 0.001
-
-
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"rate": 0.0}, {"rise": 1.5}, {"clip": 0.0}])
-def test_an_impossible_schedule_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="schedule"):
-        Schedule(**{"steps": 10, "rate": 0.1, **wrong})
-
-
-def test_training_finds_the_least_squares() -> None:
-    target = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    weight = nn.Parameter(torch.zeros(3, 4))
-    told: list[float] = []
-    train(
-        {"weight": weight},
-        lambda step: {"square": (weight - target).square().mean()},
-        Schedule(steps=200, rate=0.1, decay=0.0),
-        lambda step, parts: told.append(parts["square"]),
-    )
-    assert torch.allclose(weight, target, atol=1e-2)
-    assert told[-1] < 1e-3 * told[0]
-
-
-def test_matrices_decay_and_biases_do_not() -> None:
-    matrix, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
-    losses = lambda step: {"none": 0 * (matrix.sum() + bias.sum())}  # noqa: E731
-    train({"matrix": matrix, "bias": bias}, losses, Schedule(steps=5, rate=0.1, decay=0.5), lambda *_: None)
-    assert (matrix < 1).all()
-    assert (bias == 1).all()
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(bad: float) -> None:
-    weight = nn.Parameter(torch.ones(3))
-    seen: list[torch.Tensor] = []
-
-    def losses(step: int) -> dict[str, torch.Tensor]:
-        seen.append(weight.detach().clone())
-        return {"good": weight.square().sum(), "bad": weight.sum() * (bad if step == 2 else 1)}
-
-    with pytest.raises(TrainingFailed, match="step 2: bad is"):
-        train({"weight": weight}, losses, Schedule(steps=9, rate=0.1), lambda *_: None)
-    assert torch.equal(weight, seen[-1])
 
 
 # ---- products ------------------------------------------------------------------------------------------------------
@@ -130,10 +74,10 @@ def tiny_towers() -> Towers:
 
 @pytest.mark.parametrize("side", [7, 8])
 def test_the_last_blocks_are_the_towers_own(side: int) -> None:
-    """Outputs, and gradients of every weight, of matrix products against convolutions."""
+    """Outputs, and gradients of every weight of the twins, of matrix products against convolutions."""
     tower = tiny_towers().image
     maps = torch.randn(3, 16, side, side, generator=torch.Generator().manual_seed(1))
-    last = LastBlocks(tower, FIRST, side)
+    last = LastBlocks(*twins_of(tower), side)
     probe = torch.randn(3, 48, generator=torch.Generator().manual_seed(2))
 
     def gradients(features: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -142,9 +86,9 @@ def test_the_last_blocks_are_the_towers_own(side: int) -> None:
         return {name: weight.grad.clone() for name, weight in last.named_parameters()}
 
     x = maps
-    for block in tower.blocks[FIRST:]:
+    for block in tower.tuned.values():
         x = block(x)
-    convolved = torch.clamp(tower.top(x), 0, 6).mean((2, 3))
+    convolved = torch.clamp(tower.tuned_top(x), 0, 6).mean((2, 3))
     multiplied = last(maps.flatten(2).transpose(1, 2))
     assert torch.allclose(multiplied, convolved, atol=1e-5)
     expected, found = gradients(convolved), gradients(multiplied)
@@ -157,7 +101,12 @@ def test_the_last_blocks_are_the_towers_own(side: int) -> None:
 
 
 def tiny_checkpoint() -> Checkpoint:
-    tensors = {name: weight.detach().numpy() for name, weight in tiny_towers().state_dict().items()}
+    """The twins start equal."""
+    towers = tiny_towers()
+    towers.image.tuned_top.load_state_dict(towers.image.top.state_dict())
+    for number, block in towers.image.tuned.items():
+        block.load_state_dict(towers.image.blocks[int(number)].state_dict())
+    tensors = {name: weight.detach().numpy() for name, weight in towers.state_dict().items()}
     return in_memory(TINY, tensors | {"logit_scale": np.log(10.0)}, folder=BUNDLED)
 
 
@@ -181,7 +130,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return [sentences.index(text) for text in texts]
 
     names = {c: {"en": numbered(c, f"a photo of {c}."), "ja": numbered(f"{JAPANESE[c]}の写真")} for c in COLOURS}
-    rows = [{"set": "colours", "path": "", "class": c} for c in list(COLOURS) * 6]
+    rows = [{"set": "colours", "path": "", "class": c, "concept": 1 + i % 4} for i, c in enumerate(list(COLOURS) * 6)]
     told = [[numbered(f"a {c} square"), numbered(f"{JAPANESE[c]}の四角")] for c in COLOURS]
     pairs = [{"set": "squares", "path": "", "sentences": told[i % 4]} for i in range(24)]
     squares = {
@@ -192,8 +141,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": [*rows, *pairs],
         "val": rows,
         "classes": {"colours": names},
-        "concepts": {language: [names[c][language][0] for c in [*COLOURS, "red"]] for language in ("en", "ja")},
-        "cut": {"first_trained_block": FIRST},
+        "concepts": {
+            "known": 1,
+            "names": {language: [names[c][language][0] for c in ["blue", *COLOURS]] for language in ("en", "ja")},
+        },
+        "translations": [[sentences.index(c), sentences.index(f"{JAPANESE[c]}の写真")] for c in COLOURS],
     }
     for name, value in written.items():
         (folder / f"{name}.json").write_text(json.dumps(value), "utf-8")
@@ -204,25 +156,30 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for block in towers.image.blocks[:FIRST]:
                 x = block(x)
             maps = x.flatten(2).transpose(1, 2)
-            features = LastBlocks(towers.image, FIRST, math.isqrt(maps.shape[1]))(maps)
+            for block in towers.image.blocks[FIRST:]:
+                x = block(x)
+            features = torch.clamp(towers.image.top(x), 0, 6).mean((2, 3))
         np.save(folder / f"{split}_maps_0.npy", maps.numpy().astype(np.float16))
         np.save(folder / f"{split}_features_0.npy", features.numpy().astype(np.float16))
         np.save(folder / f"{split}.npy", pixels)
     ids = clip.tokenizer(sentences)
     with torch.no_grad():
-        vectors = [
-            towers.text.features(towers.text.tokens(torch.tensor([row[: end + 1]])), torch.tensor([end]))[0]
+        sums = [
+            towers.text.summed(towers.text.tokens(torch.tensor([row[: end + 1]])), torch.tensor([end]))[0]
             for row, end in zip(ids.ids, ids.ends, strict=True)
         ]
-    np.save(folder / "sentences.npy", torch.stack(vectors).numpy().astype(np.float16))
+    np.save(folder / "sentences.npy", torch.stack(sums).numpy().astype(np.float16))
     return folder
 
 
 def recipe(steps: int) -> bundled.Recipe:
-    heads = bundled.Phase(Schedule(steps, 5e-2), {"squares": 4}, named=24, dropout=0.0)
-    few = Schedule(max(steps // 8, 2), 1e-3)
-    blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, divergence_weight=0.1)
-    return bundled.Recipe((heads, blocks), concept_gain=0.5)
+    gently = {"text.mix": 0.1, "text.dense": 0.1}
+    heads = bundled.Phase(
+        Schedule(steps, 5e-2, factors=gently), {"squares": 4}, named=24, sets=1, translated=3, restrained=5, dropout=0.0
+    )
+    few = Schedule(max(steps // 8, 2), 1e-3, factors=gently)
+    blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, clear_weight=0.1)
+    return bundled.Recipe((heads,), (blocks, blocks), concept_gain=0.5, average=0.5)
 
 
 def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepared: Path, tmp_path: Path) -> None:
@@ -234,11 +191,11 @@ def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepare
     for words in (list(COLOURS), [f"{JAPANESE[c]}の写真" for c in COLOURS]):
         answers = (pictures @ clip.encode_texts(words).T).argmax(1)
         assert (answers == labels).mean() > 0.7, words  # chance: 0.25
-    # The concepts are the names as the text tower says them now.
+    # The concepts are the names as the stored text tower says them.
     tensors = clip.checkpoint.load()
     names = np.stack([clip.encode_texts([c]) + clip.encode_texts([f"{JAPANESE[c]}の写真"]) for c in COLOURS])[:, 0]
     names /= np.linalg.norm(names, axis=1, keepdims=True)
-    np.testing.assert_allclose(tensors["image.concepts"][:4], names, atol=5e-3)
+    np.testing.assert_allclose(tensors["image.concepts"][1:], names, atol=5e-3)
 
 
 def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
@@ -250,17 +207,20 @@ def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
     assert one != other
 
 
-@pytest.mark.parametrize("way", [0.0, 0.25, 1.0])
-def test_weights_go_part_of_the_way(way: float) -> None:
-    start = {"weight": torch.tensor([1.0, 2.0])}
-    trained = {"weight": nn.Parameter(torch.tensor([5.0, 0.0]))}
-    bundled.go_back(trained, start, way)
-    assert trained["weight"].tolist() == [1 + 4 * way, 2 - 2 * way]
+def test_only_the_twins_and_what_reads_them_are_trained(prepared: Path, tmp_path: Path) -> None:
+    bundled.make(recipe(4), prepared, tmp_path / "model")
+    before, after = open_checkpoint(prepared / "start").load(), open_checkpoint(tmp_path / "model").load()
+    for tensors in (before, after):  # of the classifier, only what the backbone did not know
+        tensors |= {name: tensors[name][:1] for name in ("image.classifier.weight", "image.classifier.bias")}
+    changed = {name for name, values in before.items() if not np.allclose(after[name], values, atol=2e-2, rtol=2e-2)}
+    learned = ("image.tuned", "image.projection", "image.concept", "text.mix", "text.dense", "text.projection", "logit")
+    assert changed
+    assert all(name.startswith(learned) for name in changed), changed
 
 
 def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
     data = Prepared(prepared)
-    batch = Sampler(data, {"squares": 7}, named=9, others=5, chance=np.random.default_rng(0))()
+    batch = Sampler(data, {"squares": 7}, 9, sets=1, others=5, japanese=0.3, chance=np.random.default_rng(0))()
     assert [data.train[row]["set"] for row in batch.pictures] == ["squares"] * 7 + ["colours"] * 9
     assert len(set(batch.pictures[:7].tolist())) == 7
     assert len(batch.sentences) == 12
@@ -268,11 +228,58 @@ def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
         assert int(sentence) in [*data.train[row]["sentences"][0], *data.train[row]["sentences"][1]]
     for row, label in zip(batch.pictures[7:], batch.labels, strict=True):
         assert list(COLOURS)[label] == data.train[row]["class"]
+    assert batch.concepts.tolist() == [1 + label for label in batch.labels.tolist()]
+
+
+def test_the_ends_start_alike_and_meet_in_their_mean(prepared: Path) -> None:
+    checkpoint, data, settings = open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2)
+    alone = [bundled.Space(checkpoint, data, settings) for _ in settings.ends]
+    for number, (space, phase) in enumerate(zip(alone, settings.ends, strict=True)):
+        bundled.learn(space, phase, settings, np.random.default_rng([settings.seed, number]))
+    together = bundled.Space(checkpoint, data, settings)
+    bundled.learn_ends(together, settings)
+    one, other = (space.trained(tower=True) for space in alone)
+    assert any((one[name] != other[name]).any() for name in one)
+    for name, weight in together.trained(tower=True).items():
+        assert torch.allclose(weight, (one[name] + other[name]) / 2, atol=1e-6), name
+
+
+def test_as_many_pictures_are_seen_small_as_was_asked_for(prepared: Path) -> None:
+    data = Prepared(prepared)
+    assert set(data.draw_crops(50, 0.25, np.random.default_rng(0)).tolist()) == {0}  # there is no other crop
+    data.crops = 4
+    drawn = data.draw_crops(4000, 0.25, np.random.default_rng(0))
+    assert np.allclose(np.bincount(drawn) / 4000, 0.25, atol=0.03)
+    assert 1 not in data.draw_crops(500, 0.0, np.random.default_rng(0))
+
+
+def test_what_was_learned_can_be_left_out_of_a_mixture(prepared: Path) -> None:
+    space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
+    with torch.no_grad():
+        space.learned.bias.fill_(50.0)  # certain of what it learned
+        features, concepts = torch.rand(2, 48), space.concepts()
+        vectors, logits = space.pictures(features, features, concepts, left_out=torch.tensor([True, False]))
+        free = nn.functional.normalize(space.image.projection(torch.cat([features, features], -1)), dim=-1)
+    mixtures = [concepts[0], concepts[1:].mean(0)]  # one name is known, and the four learned are equally likely
+    for vector, direction, mixture in zip(vectors, free, mixtures, strict=True):
+        assert torch.allclose(vector, nn.functional.normalize(direction + 0.5 * mixture, dim=-1), atol=1e-5)
+    assert (logits[:, 1:] == 50).all()
+
+
+def test_the_right_answer_is_shared_with_what_the_backbone_knew(prepared: Path) -> None:
+    space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
+    phase = dataclasses.replace(recipe(2).phases[0], known_part=0.25)
+    step = bundled.Step(space, phase, np.random.default_rng(0))
+    batch = step.sampler()
+    right = step.right(batch, torch.ones(24, 1))
+    assert torch.allclose(right.sum(1), torch.ones(24))
+    assert (right[:, 0] == 0.25).all()
+    assert (right.argmax(1) == batch.concepts).all()
 
 
 def test_pictures_that_were_not_prepared_are_refused(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no pictures of circles"):
-        Sampler(Prepared(prepared), {"circles": 2}, named=1, others=0, chance=np.random.default_rng(0))
+        Sampler(Prepared(prepared), {"circles": 2}, 1, 1, 0, 0.3, chance=np.random.default_rng(0))
     with pytest.raises(UsageError, match="prepare_bundled"):
         Prepared(tmp_path)
 
@@ -282,8 +289,8 @@ def test_pictures_that_were_not_prepared_are_refused(prepared: Path, tmp_path: P
 
 def test_the_shipped_recipe_is_read_whole() -> None:
     found = bundled.read_recipe(RECIPE)
-    assert [phase.tower for phase in found.phases] == [False, True]
-    assert bundled.quick(found.phases[1]).schedule.steps == 2
+    assert [phase.tower for phase in (*found.phases, *found.ends)] == [False, True, True]
+    assert bundled.quick(found.ends[1]).schedule.steps == 2
 
 
 def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
@@ -325,8 +332,11 @@ def preparation() -> ModuleType:
     return module
 
 
-def test_what_is_prepared_is_what_is_shipped(preparation: ModuleType) -> None:
-    assert open_checkpoint(BUNDLED).architecture == preparation.ARCHITECTURE
+def test_what_is_prepared_is_what_is_shipped_with_twins_and_more_concepts(preparation: ModuleType) -> None:
+    shipped, prepared = open_checkpoint(BUNDLED).architecture, preparation.ARCHITECTURE
+    image = dataclasses.replace(prepared.image, twins=shipped.image.twins, concepts=shipped.image.concepts)
+    assert shipped == dataclasses.replace(prepared, name=shipped.name, image=image)
+    assert prepared.image.twins == preparation.CUT + 1
 
 
 @pytest.mark.parametrize(

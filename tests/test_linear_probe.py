@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import average_precision_score, log_loss
 
 import awase
 from awase import Clip, DataError, EngineError, UsageError
+from awase.datasets.labelled import Labelled
 from awase.evaluation.backbones import Backbone, from_onnx, from_timm, from_torch, normalised
 from awase.evaluation.linear_probe import linear_probe
-from awase.evaluation.logistic import Linear, cross_entropy, regression
-from awase.evaluation.probes import STRONGEST, WEAKEST, Features, _draw, fit_few_shot_probe, fit_probe, sweep
+from awase.evaluation.logistic import Linear, binary_cross_entropy, cross_entropy, regression
+from awase.evaluation.probes import STRONGEST, WEAKEST, Features, draw, fit_few_shot_probe, fit_probe, sweep
+from awase.evaluation.words import headline_of
 from colours import coloured
 
 
@@ -129,7 +131,7 @@ def test_shuffled_labels_land_at_chance() -> None:
 
 def test_more_shots_hold_the_pictures_of_fewer() -> None:
     train, validation = made(300), made(100, seed=1)
-    few, more = (_draw(train.targets, lambda count, n=n: min(n, count), 5) for n in (2, 8))
+    few, more = (draw(train.targets, lambda count, n=n: min(n, count), 5) for n in (2, 8))
     assert (few <= more).all()
     assert np.bincount(train.targets[few]).tolist() == [2] * 6
     one, sixteen = (fit_few_shot_probe(train, 6, shots, 0, validation).linear for shots in (1, 16))
@@ -145,6 +147,74 @@ def test_one_class_and_nan_are_refused() -> None:
         fit_probe(data, 6, made(20))
 
 
+# ---- several classes a picture ---------------------------------------------------------------------------------------
+
+
+def several(n: int, seed: int = 0) -> Features:
+    """Pictures of about two classes each, whose features are the sum of their classes' means."""
+    shape, rng = np.random.default_rng(99), np.random.default_rng(seed)
+    targets = rng.random((n, 6)) < 0.3
+    rows = targets @ shape.normal(size=(6, 40)) * 0.5 + rng.normal(size=(n, 40)) + 3
+    return Features(rows.astype(np.float32), targets)
+
+
+@pytest.mark.parametrize("strength", [1e2, 1.0, 1e-1])
+def test_one_against_the_rest_is_as_many_of_scikit_learns(strength: float) -> None:
+    data, other = several(300), several(2000, seed=1)
+    problem = regression(data.rows, data.targets, 6)
+    ours = problem.linear(problem.fit(strength)).logits(other.rows)
+    centre = data.rows.mean(axis=0, dtype=np.float64)
+    for c in range(6):
+        model = LogisticRegression(C=1 / strength, tol=1e-8, max_iter=5000)
+        model.fit(data.rows - centre, data.targets[:, c])
+        np.testing.assert_allclose(ours[:, c], model.decision_function(other.rows - centre), rtol=0.01, atol=0.1)
+
+
+def test_the_binary_loss_and_its_gradient() -> None:
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(5, 4)) * 3, rng.random((5, 4)) < 0.4
+    loss, residuals = binary_cross_entropy(logits, targets)
+    each = [log_loss(y, 1 / (1 + np.exp(-z)), labels=[False, True]) for y, z in zip(targets.T, logits.T, strict=True)]
+    assert loss == pytest.approx(sum(each))
+    for place in ((0, 0), (2, 3), (4, 1)):
+        moved = logits.copy()
+        moved[place] += 1e-6
+        assert (binary_cross_entropy(moved, targets)[0] - loss) / 1e-6 == pytest.approx(residuals[place], abs=1e-5)
+
+
+def test_the_strength_is_chosen_by_mean_average_precision() -> None:
+    train, validation, test = several(300), several(300, seed=1), several(2000, seed=2)
+    probe = fit_probe(train, 6, validation)
+    assert probe.tried[probe.strength] == max(probe.tried.values())
+    problem = regression(train.rows, train.targets, 6)
+    scores = problem.linear(problem.fit(probe.strength)).logits(validation.rows)
+    assert probe.tried[probe.strength] == pytest.approx(average_precision_score(validation.targets, scores), abs=1e-3)
+    for found in (probe, fit_probe(train, 6)):
+        assert 0.6 < average_precision_score(test.targets, found.linear.logits(test.rows)) < 1
+
+
+def test_a_clips_probe_of_several_classes(clip: Clip) -> None:
+    """Two colours in one picture, side by side, as VOC 2007 has two things in one."""
+    train, test = two_coloured("train", 24), two_coloured("test", 12)
+    result = linear_probe(clip, train, test)
+    assert result.items["target"].shape == (12, 4)
+    assert list(result.figures) == ["map_11_point", "top1", "roc_auc", "map"]
+    assert result.figures["map"].value > 0.8
+    assert result.tables["strengths"][0].keys() == {"strength", "map"}
+    assert headline_of(result) == "map_11_point"
+
+
+def two_coloured(split: str, n: int) -> Labelled:
+    plain, rng = coloured(split), np.random.default_rng(n)
+    pairs = [rng.choice(4, 2, replace=False) for _ in range(n)]
+    shown = {int(target): np.asarray(plain.pictures[i]) for i, target in enumerate(plain.targets)}
+    pictures = [np.concatenate([shown[int(a)], shown[int(b)]], axis=1) for a, b in pairs]
+    targets = np.zeros((n, 4), bool)
+    for row, pair in enumerate(pairs):
+        targets[row, pair] = True
+    return replace(plain, pictures=pictures, targets=targets, metric="map_11_point")
+
+
 # ---- of a Clip and of backbones --------------------------------------------------------------------------------------
 
 
@@ -153,7 +223,7 @@ def test_a_clips_probe_with_few_shots(clip: Clip) -> None:
     result = linear_probe(clip, train, test, validation, shots=[1, 4, 16], seeds=2)
     assert result.figures["top1"].value > 0.8
     assert result.n == result.figures["top1"].n == 32
-    assert {"top1", "mean_per_class", "top1_1_shot", "top1_4_shot", "top1_16_shot"} == set(result.figures)
+    assert {"top1", "mean_per_class", "roc_auc", "top1_1_shot", "top1_4_shot", "top1_16_shot"} == set(result.figures)
     for figure in result.figures.values():
         assert figure.interval
         assert figure.interval[0] <= figure.value <= figure.interval[1]
@@ -175,8 +245,12 @@ def test_splits_that_do_not_fit_are_refused(clip: Clip) -> None:
     with pytest.raises(DataError, match="different classes"):
         linear_probe(clip, train, replace(test, keys=("a", "b", "c", "d")))
     several = replace(train, targets=np.eye(4, dtype=bool)[train.targets])
-    with pytest.raises(DataError, match="one class each"):
+    with pytest.raises(DataError, match="test cannot be fitted on and measured on"):
+        linear_probe(clip, coloured("test"), test)
+    with pytest.raises(DataError, match="4, several a picture and 4, one a picture"):
         linear_probe(clip, several, test)
+    with pytest.raises(UsageError, match="so many of one class each"):
+        linear_probe(clip, several, replace(several, split="test"), shots=[1])
     with pytest.raises(UsageError, match="at least one seed"):
         linear_probe(clip, train, test, shots=[1], seeds=0)
 

@@ -246,6 +246,23 @@ def test_a_folder_holds_results_of_one_model(tmp_path: Path) -> None:
         open_run(tmp_path / "other" / "letter.txt", STAMP)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("run.json", '{"schema": 1, "model": 3}', "names no model"),
+        ("run.json", "[" * 100_000, "cannot be read"),
+        ("pieces/KEY.json", "{}", "'task' is not there"),
+        ("pieces/KEY.json", "{", "cannot be read"),
+    ],
+)
+def test_damage_to_a_run_is_said(file: str, content: str, said: str, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", {"name": "m"})
+    (tmp_path / "run" / "pieces").mkdir()
+    (tmp_path / "run" / file).write_text(content)
+    with pytest.raises(DataError, match=said):
+        open_run(run.folder, {"name": "m"}).finish()
+
+
 def test_what_is_no_finished_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run folder"):
         read_run(tmp_path)

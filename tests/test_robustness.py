@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import convolve, gaussian_filter, map_coordinates
+from PIL import Image
+from scipy.ndimage import convolve, gaussian_filter, map_coordinates, zoom
 
 import awase
-from awase import Clip, DataError, UsageError
+from awase import Clip, DataError, EngineError, UsageError
+from awase.datasets.hashing import content_of
 from awase.encoding.families import Preprocessing
 from awase.encoding.preprocessing import prepare_source
 from awase.encoding.samples import sample_cuts
 from awase.evaluation import corruptions as module
 from awase.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from awase.evaluation.robustness import effective_robustness, robustness, robustness_figures
+from awase.evaluation.robustness import Corrupted, effective_robustness, robustness, robustness_figures
 from colours import coloured
 
 # Where severity is the size of one thing; the settings of the others were put in order by the authors' eyes.
@@ -66,6 +69,37 @@ def test_odd_sizes_and_plain_pictures() -> None:
                 assert corrupt(np.full(shape, grey, np.uint8), name, 5).shape == shape
 
 
+# Mean absolute difference from the clean picture at severities 1 to 5, over all cuts of the sample photographs, by the
+# code that made ImageNet-C (frost: with its photographs), as `benchmarks/corruptions.py 24` prints it.
+AUTHORS = {
+    "gaussian_noise": (15.14, 22.12, 31.74, 43.13, 57.48),
+    "shot_noise": (13.81, 20.98, 29.50, 43.75, 54.93),
+    "impulse_noise": (3.83, 7.68, 11.47, 21.69, 34.32),
+    "defocus_blur": (6.47, 7.81, 10.17, 12.00, 13.74),
+    "glass_blur": (7.53, 7.61, 11.81, 11.38, 12.85),
+    "motion_blur": (8.27, 11.21, 14.79, 17.63, 19.59),
+    "zoom_blur": (12.35, 14.67, 16.08, 17.70, 19.10),
+    "snow": (39.04, 64.51, 64.19, 78.66, 93.18),
+    "frost": (63.17, 81.28, 80.36, 85.01, 87.64),
+    "fog": (45.18, 49.66, 55.19, 52.92, 57.15),
+    "brightness": (16.80, 32.53, 45.64, 56.89, 66.68),
+    "contrast": (25.09, 29.29, 33.47, 37.66, 39.75),
+    "elastic_transform": (32.62, 39.67, 13.19, 12.92, 14.81),
+    "pixelate": (3.82, 4.45, 5.53, 6.73, 7.56),
+    "jpeg_compression": (5.29, 6.04, 6.65, 7.90, 9.82),
+}
+TOLERANCE = {"frost": 0.2, "fog": 0.12, "elastic_transform": 0.15, "motion_blur": 0.05, "snow": 0.05}  # drawn by chance
+
+
+@pytest.mark.long
+def test_each_severity_goes_as_far_as_the_authors() -> None:
+    pictures = [prepare_source(cut, Preprocessing(224)) for cut in sample_cuts()]
+    for name, theirs in AUTHORS.items():
+        for severity, expected in zip(SEVERITIES, theirs, strict=True):
+            found = [corrupt(x, name, severity, seed).astype(float) - x for seed, x in enumerate(pictures)]
+            assert np.abs(found).mean() == pytest.approx(expected, rel=TOLERANCE.get(name, 0.01)), (name, severity)
+
+
 def test_noise_has_the_stated_strength() -> None:
     grey = np.full((224, 224, 3), 128, np.uint8)
     assert corrupt(grey, "gaussian_noise", 1).std() / 255 == pytest.approx(0.08, rel=0.03)
@@ -79,7 +113,7 @@ def test_contrast_and_brightness_by_hand() -> None:
     picture[0] = 200
     np.testing.assert_allclose(corrupt(picture, "contrast", 5)[:, :, 0], [[105, 105], [95, 95]], atol=1)
     red = np.full((2, 2, 3), (100, 50, 0), np.uint8)
-    assert corrupt(red, "brightness", 2)[0, 0].tolist() == [151, 76, 0]
+    assert corrupt(red, "brightness", 2)[0, 0].tolist() == [151, 75, 0]  # cut off, as the authors do
 
 
 def test_parts_equal_scipys() -> None:
@@ -94,7 +128,13 @@ def test_parts_equal_scipys() -> None:
     places = np.random.default_rng(2).uniform(-30, 120, (60, 80, 2))
     found = map_coordinates(x[..., 2], [places[..., 1], places[..., 0]], order=1, mode="reflect")
     np.testing.assert_allclose(module._looked_up(x, places)[..., 2], found, atol=1e-10)
+    mirrored = map_coordinates(x[..., 2], [places[..., 1], places[..., 0]], order=1, mode="mirror")
+    np.testing.assert_allclose(module._looked_up(x, places, "mirror")[..., 2], mirrored, atol=1e-10)
+    near = gaussian_filter(x, (1.7, 1.7, 0), mode="nearest", truncate=4)
+    np.testing.assert_allclose(module._blurred(x, 1.7, edge="nearest"), near, atol=1e-10)
     np.testing.assert_allclose(module._zoomed(x, 1.0), x)
+    middle = x[(60 - 47) // 2 : (60 - 47) // 2 + 47, (80 - 62) // 2 : (80 - 62) // 2 + 62]  # of 60 / 1.3 and 80 / 1.3
+    np.testing.assert_allclose(module._zoomed(x, 1.3), zoom(middle, (1.3, 1.3, 1), order=1)[:60, :80], atol=1e-10)
     np.testing.assert_allclose(module._streaked(x, 5, 3, 0)[:, 20:], x[:, 20:], atol=1)
 
 
@@ -144,3 +184,49 @@ def test_robustness_of_a_clip(clip: Clip) -> None:
         robustness(clip, replace(data, targets=np.eye(4, dtype=bool)[data.targets]))
     with pytest.raises(UsageError, match="the mCE divides"):
         robustness(clip, data, corruptions=["fog"], reference={"snow": 0.3})
+
+
+class Watched:
+    """An engine that counts the pictures it is shown, and may break after so many."""
+
+    def __init__(self, engine: Any, most: int | None = None, factor: float = 1.0) -> None:
+        self._engine, self._most, self._factor, self.shown = engine, most, factor, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def images(self, pixels: np.ndarray, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+        self.shown += len(pixels)
+        if self._most is not None and self.shown > self._most:
+            raise KeyboardInterrupt
+        return {name: values * self._factor for name, values in self._engine.images(pixels, outputs).items()}
+
+
+def test_a_run_that_was_broken_off_goes_on(clip: Clip) -> None:
+    data = coloured("test", 2, seed=5)
+    asked: Any = {"corruptions": ["fog", "contrast"], "severities": [1, 5]}
+    broken = Watched(clip.engine, most=20)
+    with pytest.raises(KeyboardInterrupt):
+        robustness(replace(clip, engine=broken), data, **asked)
+    rest = Watched(clip.engine)
+    found = robustness(replace(clip, engine=rest), data, **asked)
+    assert rest.shown == 6 * 8 - 16  # the pictures, their squares and four corruptions; two of these were there
+    again = Watched(clip.engine)
+    assert robustness(replace(clip, engine=again), data, **asked).figures == found.figures
+    assert again.shown == 0
+
+
+def test_vectors_that_are_not_numbers_are_refused(clip: Clip) -> None:
+    data = coloured("test", 1, seed=6)
+    with pytest.raises(EngineError, match="not finite"), np.errstate(invalid="ignore"):
+        robustness(replace(clip, engine=Watched(clip.engine, factor=np.nan)), data)
+
+
+def test_chance_depends_on_what_the_picture_is_and_not_on_where_it_stands(clip: Clip) -> None:
+    picture = coloured("test", 1).pictures[0]
+    made = [Corrupted(picture, content_of(picture), "fog", 3, seed, clip.limits) for seed in (0, 0, 1)]
+    pixels = [np.asarray(Image.open(one.open())) for one in made]
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+    assert not np.array_equal(pixels[0], pixels[2])
+    assert made[0].content == made[1].content != made[2].content
+    assert made[0].content != replace(made[0], severity=2).content

@@ -161,10 +161,10 @@ def test_equals_the_reference_at_real_sizes(name: str, tmp_path: Path) -> None:
 # ---- without a peer: every family, and what must hold of each ---------------------------------------------------
 
 
-def bundled(text_width: int = 48) -> Architecture:
+def bundled(text_width: int = 48, twins: int = 0) -> Architecture:
     """The bundled model's two towers, tiny."""
     stages = ((1, 3, 1, 1, 8), (2, 3, 2, 6, 12), (2, 5, 2, 6, 16), (1, 3, 2, 6, 16), (1, 5, 1, 6, 16), (1, 5, 2, 6, 24))
-    image = families.EfficientNetLite(70, 8, stages, 64, 20)
+    image = families.EfficientNetLite(70, 8, stages, 64, 20, twins)
     text = families.NgramEncoder(32, 100, text_width, 16, ((2, 0), (3, 1), (5, 2)), (20, 24, 28), 1e-12)
     return Architecture("tiny bundled", image, text, 40, Preprocessing(70), TextRule("sentencepiece", 32))
 
@@ -175,6 +175,7 @@ TINY = {
     "resnet": published.clip_resnet("tiny ResNet", 40, 64, 16, (1, 2, 1, 1), (64, 4, 2)),
     "siglip": published.siglip("tiny SigLIP", 38, 8, (64, 3, 4, 172), 32_000, context=16),
     "bundled": bundled(),
+    "bundled with twins": bundled(twins=6),
 }
 
 

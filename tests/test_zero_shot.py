@@ -11,15 +11,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accura
 
 import awase
 from awase.clip import Clip, unit
+from awase.datasets.definitions import definition, definitions
 from awase.datasets.labelled import Labelled
 from awase.encoding import prompts
 from awase.encoding.samples import SAMPLES, sample_cuts
 from awase.encoding.scoring import Scoring
 from awase.errors import DataError, UsageError
+from awase.evaluation import classification as module
 from awase.evaluation import ranking
-from awase.evaluation import zero_shot as module
-from awase.evaluation.zero_shot import answer, classification_figures, zero_shot, zero_shot_logits
-from references import tiny_open_clip
+from awase.evaluation.classification import answer, classification_figures, without_its_metric
+from awase.evaluation.zero_shot import zero_shot, zero_shot_logits
 
 SOFTMAX, SIGMOID = Scoring("softmax", 20.0), Scoring("sigmoid", 20.0, -3.0)
 
@@ -99,6 +100,31 @@ def eleven_points(positive: np.ndarray, scores: np.ndarray) -> float:
     ordered = positive[np.argsort(-scores)]
     precision, recall = np.cumsum(ordered) / np.arange(1, len(ordered) + 1), np.cumsum(ordered) / ordered.sum()
     return float(np.mean([max(precision[recall >= t - 1e-12], default=0) for t in np.linspace(0, 1, 11)]))
+
+
+def test_a_set_is_reported_by_its_own_metric_first() -> None:
+    vectors, classes, targets = random_case(3)
+    found = classification_figures(vectors, classes, SOFTMAX, targets, metric="mean_top1_top5")
+    assert next(iter(found)) == "mean_top1_top5"
+    assert found["mean_top1_top5"].value == pytest.approx((found["top1"].value + found["top5"].value) / 2)
+    low, high = found["mean_top1_top5"].interval or (0, 0)
+    assert low < found["mean_top1_top5"].value < high
+    for metric in ("mean_per_class", "roc_auc"):
+        assert next(iter(classification_figures(vectors, classes, SOFTMAX, targets, metric=metric))) == metric
+    few = classification_figures(vectors, classes[:4], SOFTMAX, targets % 4, metric="mean_top1_top5")
+    assert next(iter(few)) == "top1"
+    (note,) = without_its_metric(few, "mean_top1_top5")
+    assert "more than 5 classes" in note
+    assert "not known" in without_its_metric(few, "f17")[0]
+
+
+def test_every_metric_of_the_definitions_is_made() -> None:
+    vectors, classes, targets = random_case(3)
+    several = np.eye(12, dtype=bool)[targets]
+    for name in definitions():
+        metric = definition(name).metric
+        wanted = several if metric.startswith("map") else targets
+        assert next(iter(classification_figures(vectors, classes, SOFTMAX, wanted, metric=metric))) == metric
 
 
 def test_equal_scores_are_one_threshold() -> None:
@@ -238,7 +264,7 @@ def test_odd_sets_are_said_in_the_notes(clip: Clip, data: Labelled, tmp_path: Pa
     assert result.n == 24
     assert result.notes[0] == "from afar"
     assert any("broken.jpg" in note for note in result.notes)
-    assert any("1 classes have no picture" in note and "unicorn" in note for note in result.notes)
+    assert any("1 class has no picture" in note and "unicorn" in note for note in result.notes)
     assert result.items["picture"].tolist() == list(range(24))
     alone = replace(data, pictures=data.pictures[:8], targets=data.targets[:8], keys=("a",), names={"en": ("cat",)})
     one = zero_shot(clip, alone)
@@ -262,29 +288,3 @@ def test_groups_get_figures_and_skew(clip: Clip, data: Labelled) -> None:
     large = result.items["correct"][np.array(sides) == "large"]
     assert result.figures["top1, cut = large"].value == large.mean()
     assert result.figures["top1, cut: gap"].value >= 0
-
-
-def test_open_clips_own_classifier_gives_the_same_answers(tmp_path: Path, data: Labelled) -> None:
-    """A real peer with the same random weights, pictures and templates: open_clip's classifier and its transforms."""
-    torch = pytest.importorskip("torch")
-    model = tiny_open_clip(tmp_path / "model")
-    import open_clip
-    from open_clip.transform import image_transform
-
-    names, templates = [*data.names["en"], "cat", "dog", "tree", "car"], prompts.templates("imagenet7")
-    pictures = [picture.convert("RGB") for picture in data.pictures]
-    ours = awase.load(tmp_path / "model")
-    more = replace(data, keys=tuple(names), names={"en": tuple(names)})
-    found = zero_shot_logits(ours, more, templates="imagenet7")
-    size = ours.checkpoint.architecture.preprocessing.size
-    transform = image_transform(size, is_train=False, interpolation="bicubic", resize_mode="shortest")
-    with torch.no_grad():
-        tokenizer = open_clip.SimpleTokenizer(context_length=ours.tokenizer.context)
-        weights = open_clip.build_zero_shot_classifier(model, tokenizer, names, templates, device="cpu")
-        features = model.encode_image(torch.stack([transform(p) for p in pictures]), normalize=True)
-        logits = (model.logit_scale.exp() * features @ weights).numpy()
-    np.testing.assert_allclose(found.logits, logits, atol=2e-3)
-    mine = answer(found.vectors, found.classes, found.scoring, found.targets)
-    np.testing.assert_array_equal(mine.predicted, logits.argmax(1))
-    top5 = classification_figures(found.vectors, found.classes, found.scoring, found.targets)["top5"].value
-    assert top5 == top_k_accuracy_score(found.targets, logits, k=5, labels=np.arange(7))

@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from awase.clip import NONE_OF_THESE, Clip, LanguageWarning, Score, TextCutWarning, load
+    from awase.adapter import Adapter
+    from awase.adapter_files import read_adapter, write_adapter
+    from awase.clip import NONE_OF_THESE, Clip, LanguageWarning, Score, TextCutWarning
     from awase.encoding.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
     from awase.encoding.families import Architecture
     from awase.encoding.pictures import Limits, find_pictures
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         CheckpointError,
         DataError,
         EngineError,
+        LibraryError,
         MissingExtra,
         PictureError,
         PictureTooLarge,
@@ -31,12 +34,17 @@ if TYPE_CHECKING:
         UnsafeCheckpoint,
         UsageError,
     )
+    from awase.loading import load
+    from awase.tasks.search.searching import Searcher
 
 __version__ = "0.1.0"
 
 # Every public name and where it lives; a module is imported when one of its names is first used.
 _HOMES = {
-    "awase.clip": ["load", "Clip", "Score", "NONE_OF_THESE", "TextCutWarning", "LanguageWarning"],
+    "awase.loading": ["load"],
+    "awase.adapter": ["Adapter"],
+    "awase.adapter_files": ["read_adapter", "write_adapter"],
+    "awase.clip": ["Clip", "Score", "NONE_OF_THESE", "TextCutWarning", "LanguageWarning"],
     "awase.encoding.checkpoints": ["Checkpoint", "open_checkpoint", "write_checkpoint"],
     "awase.encoding.families": ["Architecture"],
     "awase.encoding.published": ["PUBLISHED"],
@@ -52,15 +60,18 @@ _HOMES = {
         "UnsafeCheckpoint",
         "TensorMismatch",
         "DataError",
+        "LibraryError",
         "EngineError",
         "MissingExtra",
         "UsageError",
     ],
+    "awase.tasks.search.searching": ["Searcher"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "NONE_OF_THESE",
     "PUBLISHED",
+    "Adapter",
     "AddressRefused",
     "Architecture",
     "AwaseError",
@@ -70,11 +81,13 @@ __all__ = [
     "DataError",
     "EngineError",
     "LanguageWarning",
+    "LibraryError",
     "Limits",
     "MissingExtra",
     "PictureError",
     "PictureTooLarge",
     "Score",
+    "Searcher",
     "TensorMismatch",
     "TextCutWarning",
     "TextError",
@@ -84,7 +97,9 @@ __all__ = [
     "find_pictures",
     "load",
     "open_checkpoint",
+    "read_adapter",
     "templates",
+    "write_adapter",
     "write_checkpoint",
 ]
 

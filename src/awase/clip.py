@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from awase.encoding import prompts
 from awase.encoding.caches import cache_folder, write_atomically
-from awase.encoding.checkpoints import Checkpoint, open_checkpoint
+from awase.encoding.checkpoints import Checkpoint
 from awase.encoding.engines import (
     Agreement,
     Engine,
@@ -36,21 +35,21 @@ from awase.encoding.engines import (
     refuse_meaningless,
 )
 from awase.encoding.graphs.limits import shares_prefixes
+from awase.encoding.heads import Head, Reads
 from awase.encoding.pictures import Limits, Picture, name_of
-from awase.encoding.pipeline import Encoded, encode_stream
+from awase.encoding.pipeline import Encoded, Prepare, encode_stream
 from awase.encoding.preprocessing import prepare_source
 from awase.encoding.samples import sample_cuts
-from awase.encoding.scoring import Scoring, scoring_of
+from awase.encoding.scoring import Scoring
 from awase.encoding.sentences import encode_prefixes_once, encode_sentences
-from awase.encoding.tokenizers import Tokenizer, open_tokenizer
+from awase.encoding.tokenizers import Tokenizer
 from awase.errors import UsageError
 
 NONE_OF_THESE = "none of these"
-BUNDLED = "awase"
 MANY = 256  # sentences from which looking for beginnings that they share pays
 SAME_THING = 0.9  # cosine from which a common thing is what a label means already, and no rival to it
-MOST_THREADS = 1024  # beyond any machine that this runs on; engines fail in their own ways on more
 TooLong = Literal["cut", "error"]
+Output = Literal["vectors", "patches", "features"]
 
 
 class TextCutWarning(UserWarning):
@@ -63,7 +62,8 @@ class LanguageWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Score:
-    """One label or sentence for one picture. similarity: cosine in [-1, 1]. probability: by the family's rule."""
+    """One label or sentence for one picture. similarity: cosine in [-1, 1], of a head with the weights of the class.
+    probability: by the family's rule, or the head's."""
 
     label: str
     probability: float
@@ -75,7 +75,8 @@ class Clip:
     """Two encoders and a scoring rule. Make one with `load`.
 
     fast: decode large JPEG files at reduced size (at most 3 of 255 grey levels from exact).
-    batch_size: pictures per run of the tower; small ones cost nothing on a CPU and save memory."""
+    batch_size: pictures per run of the tower; small ones cost nothing on a CPU and save memory.
+    head: the classes that an adapter taught it, which answer where no labels are given."""
 
     checkpoint: Checkpoint
     engine: Engine
@@ -84,6 +85,7 @@ class Clip:
     limits: Limits = field(default_factory=Limits)
     fast: bool = False
     batch_size: int = 8
+    head: Head | None = None
 
     @property
     def name(self) -> str:
@@ -145,7 +147,9 @@ class Clip:
         rows of the grid from the top left. A picture is a path, bytes, file object, PIL picture, array or address.
 
         Raises PictureError at the first that cannot be read; `stream` goes on instead."""
-        output: Literal["patches", "vectors"] = "patches" if patches else "vectors"
+        return self._rows(pictures, "patches" if patches else "vectors")
+
+    def _rows(self, pictures: Iterable[Picture], output: Output) -> np.ndarray:
         rows = []
         for encoded in self.stream(pictures, output):
             if encoded.error:
@@ -155,17 +159,18 @@ class Clip:
         return np.stack(rows) if rows else np.empty((0, self.dimension), np.float32)
 
     def stream(
-        self, pictures: Iterable[Picture], output: Literal["vectors", "patches", "features"] = "vectors"
+        self, pictures: Iterable[Picture], output: Output = "vectors", prepare: Prepare | None = None
     ) -> Iterator[Encoded]:
         """Encodes any number of pictures in bounded memory: one `Encoded` each, in order, the vector or why not.
 
-        "features" are pooled but not projected, and not of unit length: what a linear probe is fitted on."""
+        output: "features" are pooled but not projected, and not of unit length: what a linear probe is fitted on.
+        prepare: takes the place of `Clip.prepare` for whoever wants more of a picture, which is decoded only once."""
 
         def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
             values = refuse_meaningless(self.engine.images(pixels, (output,))[output], self.runs_on)
             return {output: values if output == "features" else unit(values)}
 
-        return encode_stream(_many(pictures), self.prepare, run, self.batch_size)
+        return encode_stream(_many(pictures), prepare or self.prepare, run, self.batch_size)
 
     def prepare(self, picture: Picture) -> np.ndarray:
         """A picture -> the uint8 (S, S, 3) square that the image tower eats."""
@@ -232,11 +237,17 @@ class Clip:
         return weights
 
     def judge(
-        self, labels: Iterable[str], templates: str | Iterable[str] = "simple", none_of_these: bool = False
+        self,
+        labels: Iterable[str] | None = None,
+        templates: str | Iterable[str] = "simple",
+        none_of_these: bool = False,
     ) -> Callable[[np.ndarray], list[list[Score]]]:
         """A function from (N, D) vectors of pictures to their scores, best first; the labels are encoded once, here.
 
-        none_of_these: let a background of common things compete; what they win together is NONE_OF_THESE."""
+        labels: None lets the head answer, from what `reads` names. none_of_these: let a background of common things
+        compete; what they win together is NONE_OF_THESE."""
+        if labels is None:
+            return self._head_judge(none_of_these)
         labels = prompts.check_labels(labels)
         if none_of_these and NONE_OF_THESE in (label.strip() for label in labels):
             raise UsageError(f"{NONE_OF_THESE!r} is a label and the answer added to them; leave out one of the two")
@@ -254,6 +265,23 @@ class Clip:
 
         return scores
 
+    def _head_judge(self, none_of_these: bool) -> Callable[[np.ndarray], list[list[Score]]]:
+        head = self.head
+        if head is None:
+            raise UsageError("no labels were given and no adapter that brings classes of its own; give one of the two")
+        if none_of_these:
+            raise UsageError("an adapter's classes are all that it answers with; for none_of_these give labels")
+
+        def scores(rows: np.ndarray) -> list[list[Score]]:
+            probabilities, cosines = head.probabilities(rows), head.cosines(rows)
+            return [_best_first(head.labels, p, c) for p, c in zip(probabilities, cosines, strict=True)]
+
+        return scores
+
+    def reads(self, labels: Iterable[str] | None) -> Reads:
+        """What `judge` with these labels is given of a picture: vectors, or without labels what the head reads."""
+        return self.head.reads if labels is None and self.head else "vectors"
+
     def _rivals(self, labels: Sequence[str], weights: np.ndarray) -> np.ndarray:
         """(B, D) vectors of common things that are not what a label means already."""
         language = prompts.language_of(" ".join(labels))
@@ -263,13 +291,14 @@ class Clip:
     def classify(
         self,
         picture: Picture,
-        labels: Iterable[str],
+        labels: Iterable[str] | None = None,
         *,
         templates: str | Iterable[str] = "simple",
         none_of_these: bool = False,
     ) -> list[Score]:
-        """Scores of one picture for each label, best first. For many pictures: `judge` once, then `stream`."""
-        return self.judge(labels, templates, none_of_these)(self.encode_images([picture]))[0]
+        """Scores of one picture for each label, best first; without labels, for each class of the head. For many
+        pictures: `judge` once, then `stream`."""
+        return self.judge(labels, templates, none_of_these)(self._rows([picture], self.reads(labels)))[0]
 
     def match(self, picture: Picture, sentences: Iterable[str]) -> list[Score]:
         """How well each sentence fits a picture, judged alone, in the order given; `encoding.scoring` has the rule."""
@@ -320,50 +349,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Divides by the Euclidean norm over the last axis; a zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
-
-
-def load(
-    model: str | PathLike[str] | Checkpoint | None = None,
-    *,
-    engine: str = "auto",
-    precision: str = "fp32",
-    threads: int | None = None,
-    limits: Limits | None = None,
-    fast: bool = False,
-) -> Clip:
-    """Opens a model: None or "awase" is the bundled one, else a directory or file in any published layout, or a hub
-    name.
-
-    engine: "auto", "onnxruntime", "openvino", "torch" or "torch:DEVICE". precision: "fp32", "int8", "bf16" or "fp16".
-    threads: cores the engine may use, all by default. Raises CheckpointError, EngineError, MissingExtra."""
-    _check_settings(engine, precision, threads, limits)
-    checkpoint = model if isinstance(model, Checkpoint) else checkpoint_of(model)
-    return Clip(
-        checkpoint,
-        open_engine(checkpoint, engine, precision, threads),
-        open_tokenizer(checkpoint.architecture.text_rule, checkpoint.folder),
-        scoring_of(checkpoint),
-        limits or Limits(),
-        fast,
-    )
-
-
-def checkpoint_of(model: str | PathLike[str] | None) -> Checkpoint:
-    """What a name, a path or None (the bundled model) stands for."""
-    if not isinstance(model, str | PathLike | None) or model == "":
-        raise UsageError(f"the model {model!r} is no path and no name; leave it out for the bundled model")
-    if model is None or model == BUNDLED:
-        return replace(open_checkpoint(Path(__file__).parent / "encoding" / "bundled"), source=BUNDLED)
-    return open_checkpoint(model if isinstance(model, str) else Path(model))
-
-
-def _check_settings(engine: object, precision: object, threads: object, limits: object) -> None:
-    if not isinstance(engine, str) or not isinstance(precision, str):
-        raise UsageError(f"engine {engine!r}, precision {precision!r}: both are names, such as 'auto' and 'fp32'")
-    if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
-        raise UsageError(f"threads {threads!r}: a whole number from 1 to {MOST_THREADS}, or None for all cores")
-    if limits is not None and not isinstance(limits, Limits):
-        raise UsageError(f"limits {limits!r}: give awase.Limits(...)")
 
 
 def _many(pictures: Iterable[Picture]) -> Iterable[Picture]:

@@ -9,6 +9,7 @@
     │   ├── UnsafeCheckpoint    it asks for code to be run
     │   └── TensorMismatch      its tensors are not those of the family that it looks like
     ├── DataError               a data set is missing, damaged, or its parts do not fit together
+    ├── LibraryError            a picture library is missing, damaged, in use, or of another model
     ├── EngineError             an engine or precision cannot run here
     ├── MissingExtra            an optional package is needed
     └── UsageError              arguments that make no sense together
@@ -61,6 +62,10 @@ class TensorMismatch(CheckpointError):
 
 class DataError(AwaseError):
     """A data set is missing, damaged, of no known layout, or its parts do not fit together."""
+
+
+class LibraryError(AwaseError):
+    """A picture library is missing, damaged, in use by another writer, or was made by another model."""
 
 
 class EngineError(AwaseError):

@@ -11,13 +11,30 @@ import warnings
 from collections.abc import Sequence
 
 from awase import __version__
+from awase.cli.adapt import with_kind
 from awase.errors import AwaseError
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 
 
 def parser() -> argparse.ArgumentParser:
-    from awase.cli import classify, convert, doctor, encode, evaluate, match, models, score
+    from awase.cli import (
+        adapt,
+        classify,
+        convert,
+        data,
+        doctor,
+        encode,
+        evaluate,
+        index,
+        library,
+        match,
+        models,
+        pretrain,
+        prompts,
+        score,
+        search,
+    )
 
     top = argparse.ArgumentParser(
         prog="awase",
@@ -26,7 +43,23 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"awase {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (classify, encode, match, evaluate, score, models, convert, doctor):
+    for command in (
+        classify,
+        encode,
+        match,
+        index,
+        search,
+        library,
+        evaluate,
+        score,
+        adapt,
+        pretrain,
+        data,
+        prompts,
+        models,
+        convert,
+        doctor,
+    ):
         command.add_to(commands)
     return top
 
@@ -35,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; errors and notices go to stderr in one line each."""
     try:
         _open_outputs()
-        given = parser().parse_args(arguments)
+        given = parser().parse_args(with_kind(sys.argv[1:] if arguments is None else arguments))
         warnings.showwarning = lambda message, *_rest, **_more: print(f"awase: note: {message}", file=sys.stderr)
         warnings.simplefilter("always", UserWarning)
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in pictures that open all the same
@@ -43,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AwaseError as error:
         print(f"awase: {error}", file=sys.stderr)
         return WRONG_USE
-    except KeyboardInterrupt:
-        print("awase: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"awase: interrupted{': ' if str(stopped) else ''}{stopped}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `awase classify ... | head`
         _drop_output()

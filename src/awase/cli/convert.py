@@ -23,8 +23,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def run(given: argparse.Namespace) -> int:
-    from awase.clip import checkpoint_of
     from awase.encoding.checkpoints import write_checkpoint
+    from awase.loading import checkpoint_of
 
     checkpoint = checkpoint_of(given.model)
     write_checkpoint(checkpoint, given.folder, LAYOUTS[given.to])

@@ -13,6 +13,8 @@ from awase.errors import UsageError
 
 if TYPE_CHECKING:
     from awase.clip import Clip
+    from awase.encoding.pictures import Limits
+    from awase.tasks.search.store import Made
 
 
 MOST_BYTES = 64 * 2**20  # of a file of labels or sentences: a million long lines
@@ -29,9 +31,12 @@ def positive(text: str) -> int:
     return number
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
+def add_model_flags(parser: argparse.ArgumentParser, named: bool = True) -> None:
+    """named: with --model and --adapter, which say which model; else only how it runs."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", metavar="M", help="directory, file or hub name (default: the bundled model)")
+    if named:
+        group.add_argument("--model", metavar="M", help="directory, file or hub name (default: the bundled model)")
+        group.add_argument("--adapter", action="append", default=[], metavar="DIR", help="what `awase adapt` learned")
     group.add_argument("--engine", default="auto", metavar="E", help="auto, onnxruntime, openvino, torch, torch:cuda")
     group.add_argument("--precision", default="fp32", choices=["fp32", "int8", "bf16", "fp16"], help="default: fp32")
     group.add_argument("--threads", type=positive, metavar="N", help="cores to use (default: all)")
@@ -47,18 +52,16 @@ def add_picture_flags(parser: argparse.ArgumentParser) -> None:
 
 def open_clip(given: argparse.Namespace) -> Clip:
     """The `Clip` that the flags describe."""
-    from awase.clip import load
-    from awase.encoding.pictures import Limits
+    from awase.loading import load
 
-    chosen = {"pixels": given.max_pixels, "bytes": given.max_bytes, "private_addresses": given.private_addresses}
-    limits = Limits(**{name: value for name, value in chosen.items() if value is not None})
     clip = load(
         given.model,
         engine=given.engine,
         precision=given.precision,
         threads=given.threads,
-        limits=limits,
+        limits=limits_from(given),
         fast=given.fast,
+        adapter=given.adapter,
     )
     if given.precision != "fp32":
         pictures, sentences = clip.agreement()
@@ -66,10 +69,38 @@ def open_clip(given: argparse.Namespace) -> Clip:
     return clip
 
 
-def labels_from(given: argparse.Namespace) -> list[str]:
-    """--labels "cat,dog" or --labels-file F (one a line); Japanese commas count."""
+def add_library_flag(parser: argparse.ArgumentParser) -> None:
+    where = "the library, a directory (default: $AWASE_LIBRARY, or awase/library in the user's folder for data)"
+    parser.add_argument("--db", type=Path, metavar="DB", help=where)
+
+
+def open_clip_for(given: argparse.Namespace, made: Made) -> Clip:
+    """The `Clip` that made a library; other flags than its own are refused. Left out, they are the library's."""
+    from awase.tasks.search.store import check_model
+
+    untold = given.engine == "auto" and given.precision == "fp32" and not given.fast
+    if untold and given.model is None and not given.adapter:
+        given.model, given.adapter, stamp = made.model, list(made.adapters), made.stamp
+        given.engine, given.precision, given.fast = stamp["engine"], stamp["precision"], stamp["fast"]
+    clip = open_clip(given)
+    check_model(made, clip.stamp())
+    return clip
+
+
+def limits_from(given: argparse.Namespace) -> Limits:
+    """What the flags of pictures allow."""
+    from awase.encoding.pictures import Limits
+
+    chosen = {"pixels": given.max_pixels, "bytes": given.max_bytes, "private_addresses": given.private_addresses}
+    return Limits(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def labels_from(given: argparse.Namespace) -> list[str] | None:
+    """--labels "cat,dog" or --labels-file F (one a line); Japanese commas count. None where neither is given."""
     if given.labels_file is not None:
         return [line for line in read_lines(given.labels_file) if line]
+    if given.labels is None:
+        return None
     labels = given.labels.replace("、", ",").replace("，", ",").split(",")
     return [label.strip() for label in labels if label.strip()]
 

@@ -56,10 +56,10 @@ def visible(text: str) -> str:
 def print_json(value: Any) -> None:
     """One object on one line, as readable as stdout allows: names of files need not be valid Unicode."""
     line = json.dumps(value, ensure_ascii=False)
-    print(line if _can_show(line) else json.dumps(value), flush=True)
+    print(line if can_show(line) else json.dumps(value), flush=True)
 
 
-def _can_show(text: str) -> bool:
+def can_show(text: str) -> bool:
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -75,7 +75,7 @@ def print_scores(picture: str, scores: Sequence[Score], runs_on: str, first: str
     shown.add_column("probability", justify="right")
     shown.add_column("")
     shown.add_column("similarity", justify="right")
-    block = "█" if _can_show("█") else "#"
+    block = "█" if can_show("█") else "#"
     for score in scores:
         bar = block * round(20 * score.probability)
         shown.add_row(escape(score.label), f"{100 * score.probability:.1f} %", bar, f"{score.similarity:.3f}")

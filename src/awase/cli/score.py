@@ -24,10 +24,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.set_defaults(run=run)
 
 
+LONGEST = 160  # characters of a cell
+
+
 def run(given: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from awase.evaluation.captions import read_pairs, score_pairs
+
+    def written(value: str | float) -> str:
+        if isinstance(value, float):
+            return f"{value:.3f}"
+        return escape(value if len(value) <= LONGEST else f"{value[: LONGEST - 4]} ...")
 
     pairs = read_pairs(given.pairs)
     clip = open_clip(given)
@@ -41,6 +49,6 @@ def run(given: argparse.Namespace) -> int:
                 column.replace("_", " "), justify="right" if "score" in column else "left", overflow="fold"
             )
         for row in rows:
-            shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else escape(value) for value in row.values()))
+            shown.add_row(*map(written, row.values()))
         show(shown)
     return deliver(given, clip, run, result, also={"pairs": result.tables["pairs"]})

@@ -18,6 +18,8 @@ from awase.encoding.pictures import Picture
 from awase.errors import DataError
 
 LABEL, CAPTIONS = "label", "captions"
+ABSENT = "not there"  # in a note about pictures that the data name and have not got
+EMPTY = "no picture in"  # in a note about classes
 Labels = str | list[str]
 
 
@@ -107,9 +109,12 @@ def _label_column(name: str, rows: Sequence[Row], asked: str | None) -> tuple[st
         if asked in there or f"{asked}_en" in there:
             return asked, []
         raise DataError(f"{name} has no column {asked!r}; there are {some(there, 12)}")
+    if not rows:
+        raise DataError(f"{name} is empty: a row for each picture is expected")
     if not likely:
         raise DataError(
-            f"{name}: no column is surely the class; say which, column=. There are {some(there, 12) or 'none'}"
+            f"{name}: no column is surely the class; say which, --column or column=. There are "
+            f"{some(there, 12) or 'none'}"
         )
     others = f"; others that could be: {', '.join(likely[1:])}" if likely[1:] else ""
     return likely[0], [] if likely[0] == LABEL else [f"classes are the column {likely[0]!r}{others}"]
@@ -123,7 +128,7 @@ def _with_labels(rows: Sequence[Row], column: str, left: _LeftOut) -> tuple[list
     for row in rows:
         label = labels_of(row, column)
         if row.picture is None:
-            left.add("pictures that are not there", f"{row.name} in {row.where}")
+            left.add(f"pictures that are {ABSENT}", f"{row.name} in {row.where}")
         elif label is None:
             left.add("pictures without a class", row.where)
         elif row.name not in first:
@@ -154,9 +159,12 @@ def _targets(labels: Sequence[Labels], place: Mapping[str, int], classes: int) -
 def _empty_classes(targets: np.ndarray, keys: Sequence[str], split: str) -> list[str]:
     counts = targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=len(keys))
     empty = [key for key, count in zip(keys, counts, strict=True) if not count]
-    return (
-        [f"{len(empty)} classes have no picture in {split}, and stay possible answers: {some(empty)}"] if empty else []
+    classes, stay = (
+        ("1 class has", "stays a possible answer")
+        if len(empty) == 1
+        else (f"{len(empty)} classes have", "stay possible answers")
     )
+    return [f"{classes} {EMPTY} {split}, and {stay}: {some(empty)}"] if empty else []
 
 
 # ---- sentences -------------------------------------------------------------------------------------------------------
@@ -174,7 +182,7 @@ def assemble_captioned(layout: Layout, split: str, column: str) -> Captioned:
     for row in rows:
         sentences = sentences_of(row, column)
         if row.picture is None:
-            left.add("sentences whose picture is not there", f"{row.name} in {row.where}")
+            left.add(f"sentences whose picture is {ABSENT}", f"{row.name} in {row.where}")
             continue
         if row.name not in place:
             place[row.name] = len(kept)

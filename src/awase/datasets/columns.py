@@ -96,7 +96,12 @@ def sentences_of(row: Row, column: str) -> list[str]:
     for sentence in sentences:
         if not isinstance(sentence, str):
             raise DataError(f"{row.where}: column {column!r} holds {sentence!r}, which is no sentence")
-    return [sentence.strip() for sentence in sentences if sentence.strip()]
+    return [sound(sentence.strip()) for sentence in sentences if sentence.strip()]
+
+
+def sound(text: str) -> str:
+    """The same as valid Unicode: halves of surrogate pairs, which broken JSON and names of files bring, become "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def groups(rows: Sequence[Row], used: Iterable[str]) -> Mapping[str, tuple[str, ...]]:

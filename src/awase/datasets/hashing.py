@@ -39,7 +39,8 @@ def data_hash(data: Labelled | Captioned) -> str:
         numbers = data.targets
     else:
         told, numbers = [list(data.captions), data.column], data.owners
-    digest.update(json.dumps([*told, _plain(data.groups)], ensure_ascii=False).encode())
+    said = json.dumps([*told, _plain(data.groups)], ensure_ascii=False)
+    digest.update(said.encode("utf-8", "surrogatepass"))  # names of folders need not be valid Unicode
     digest.update(f"{numbers.shape}{numbers.dtype}".encode() + np.ascontiguousarray(numbers).tobytes())
     return digest.hexdigest()
 
@@ -48,7 +49,7 @@ def pictures_hash(pictures: Sequence[Picture]) -> str:
     """SHA-256, in hex, of the pictures alone, in order: what their vectors depend on."""
     digest = hashlib.sha256()
     for picture in pictures:
-        digest.update(_content(picture))
+        digest.update(content_of(picture))
     return digest.hexdigest()
 
 
@@ -57,29 +58,37 @@ def duplicates_between(one: Labelled | Captioned, other: Labelled | Captioned) -
 
     Only pictures of equal length are read. The same scene saved anew is not found: this is a check for leaks, not of
     likeness."""
-    there = _by_length(other)
+    if one is other:
+        return sorted(pair for alike in equal_pictures(one.pictures) for pair in combinations(alike, 2))
+    there = _by_length(other.pictures)
     found = []
-    for length, places in _by_length(one).items():
-        if one is other and len(places) > 1:
-            contents = _by_content(one, places)
-            found += [(i, j) for alike in contents.values() for i, j in combinations(alike, 2)]
-        elif one is not other and length in there:
-            mine, others = _by_content(one, places), _by_content(other, there[length])
+    for length, places in _by_length(one.pictures).items():
+        if length in there:
+            mine, others = _bycontent_of(one.pictures, places), _bycontent_of(other.pictures, there[length])
             found += [(i, j) for content, alike in mine.items() for i in alike for j in others.get(content, [])]
     return sorted(found)
 
 
-def _by_content(data: Labelled | Captioned, places: Sequence[int]) -> dict[bytes, list[int]]:
+def equal_pictures(pictures: Sequence[Picture]) -> list[list[int]]:
+    """Groups of two and more pictures that are the same byte for byte, each in order, by their first."""
+    groups: list[list[int]] = []
+    for places in _by_length(pictures).values():
+        if len(places) > 1:
+            groups += [alike for alike in _bycontent_of(pictures, places).values() if len(alike) > 1]
+    return sorted(groups)
+
+
+def _bycontent_of(pictures: Sequence[Picture], places: Sequence[int]) -> dict[bytes, list[int]]:
     contents: dict[bytes, list[int]] = defaultdict(list)
     for place in places:
-        contents[_content(data.pictures[place], everything=True)].append(place)
+        contents[content_of(pictures[place], everything=True)].append(place)
     return contents
 
 
-def _by_length(data: Labelled | Captioned) -> dict[int, list[int]]:
+def _by_length(pictures: Sequence[Picture]) -> dict[int, list[int]]:
     """Bytes of a file -> which pictures have so many; -1 for those that are no file. What is not there is left out."""
     lengths: dict[int, list[int]] = defaultdict(list)
-    for number, picture in enumerate(data.pictures):
+    for number, picture in enumerate(pictures):
         source = _file(picture)
         if source is None:
             lengths[-1].append(number)
@@ -112,8 +121,12 @@ class _Bytes:
         return io.BytesIO(self.data)
 
 
-def _content(picture: Picture, everything: bool = False) -> bytes:
-    """32 bytes that stand for the content. everything: whole, however long it is."""
+def content_of(picture: Picture, everything: bool = False) -> bytes:
+    """32 bytes that stand for the content. everything: whole, however long it is. A picture that is made when it is
+    opened says itself what it depends on: its attribute `content`."""
+    made: object = getattr(picture, "content", None)
+    if isinstance(made, bytes):
+        return made
     digest, source = hashlib.sha256(), _file(picture)
     if isinstance(picture, np.ndarray):
         digest.update(f"{picture.shape}{picture.dtype}".encode() + np.ascontiguousarray(picture).tobytes())

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from awase.datasets.columns import LANGUAGE
+from awase.datasets.columns import LANGUAGE, sound
 from awase.datasets.folders import File, Folder, read_text, shown
 from awase.datasets.layouts.imagefolder import CLASSES_FILE
 from awase.datasets.rows import Names, Row
@@ -75,9 +75,9 @@ def name_classes(keys: Sequence[str], told: Names) -> tuple[Mapping[str, tuple[s
         if nameless:
             notes.append(f"{len(nameless)} classes have no name in {language!r}, which is left out: {some(nameless)}")
         else:
-            names[language] = tuple(told[key][language] for key in keys)
+            names[language] = tuple(sound(told[key][language]) for key in keys)
     if not names:
-        spoken = tuple(key.replace("_", " ").strip() or key for key in keys)
+        spoken = tuple(sound(key.replace("_", " ").strip() or key) for key in keys)
         names = {language_of(" ".join(spoken)): spoken}
         notes += list(_warn_of_codes(keys))
     for language, words in names.items():

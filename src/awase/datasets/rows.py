@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from awase.datasets.folders import Folder
@@ -52,7 +52,7 @@ def picture_at(folder: Folder, path: str) -> Picture | None:
     if found := folder.find(path):
         return found
     outside = folder.path / path if folder.path and "\0" not in path else None
-    return outside if outside and Path(outside).is_file() else None
+    return outside if outside and os.path.isfile(outside) else None  # false too for names that no system takes
 
 
 def plain(path: str) -> str:

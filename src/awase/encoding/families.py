@@ -57,7 +57,8 @@ def _blocks(name: str, layers: int, width: int, hidden: int) -> Iterator[NamedSh
 class VisionTransformer:
     """A plain ViT. `pooling="class"` is CLIP's (class token, a norm before the blocks, a projection without bias);
     `pooling="attention"` is SigLIP's (a biased patch convolution, a learned probe that attends to all tokens, no
-    projection)."""
+    projection). prompts: (layers, tokens) of learned tokens that stand after the patches in the first layers, new ones
+    in each (Jia et al., 2022, arXiv:2203.12119)."""
 
     image_size: int
     patch_size: int
@@ -68,6 +69,12 @@ class VisionTransformer:
     activation: Activation
     pooling: Literal["class", "attention"] = "class"
     norm_epsilon: float = 1e-5
+    prompts: tuple[int, int] = (0, 0)
+
+    @property
+    def tokens(self) -> int:
+        """Patches, and the class token where there is one."""
+        return self.grid**2 + (self.pooling == "class")
 
     @property
     def grid(self) -> int:
@@ -87,7 +94,9 @@ class VisionTransformer:
             yield from _norm("pre_norm", w)
         else:
             yield "patch.bias", (w,)
-        yield "positions", (self.grid**2 + by_class, w)
+        yield "positions", (self.tokens, w)
+        if any(self.prompts):
+            yield "prompts", (*self.prompts, w)
         yield from _blocks("blocks", self.layers, w, self.mlp_width)
         yield from _norm("norm", w)
         if by_class:
@@ -156,19 +165,34 @@ class EfficientNetLite:
 
         vector = projection(features) / |projection(features)| + concept_gain * softmax(classifier(features)) @ concepts
 
-    a free direction plus a mixture of what the backbone's own classifier can name. `stages` are rows of
-    (blocks, kernel, stride, expansion, channels); the stem has `stem` channels and the top `features`."""
+    a free direction plus a mixture of what a classifier can name. `stages` are rows of
+    (blocks, kernel, stride, expansion, channels); the stem has `stem` channels and the top `features`.
+
+    With `twins` above 0, that block, all later ones and the top have a twin: `blocks` and `top` are the backbone's own,
+    `tuned` and `tuned_top` what contrastive training made of them. The features of a picture are then those of both,
+    side by side; the projection reads all of them, the classifier the mean of the two."""
 
     image_size: int
     stem: int
     stages: tuple[tuple[int, int, int, int, int], ...]
     features: int
     concepts: int
+    twins: int = 0
 
     @property
     def grid(self) -> int:
         """Cells along one side of the last feature map (stride 32, rounded up)."""
         return -(-self.image_size // 32)
+
+    @property
+    def pooled(self) -> int:
+        """Features of a picture, those of the twin among them."""
+        return self.features * (2 if self.twins else 1)
+
+    def tuned(self) -> range:
+        """The blocks that have a twin."""
+        count = sum(stage[0] for stage in self.stages)
+        return range(self.twins or count, count)
 
     def blocks(self) -> Iterator[tuple[int, int, int, int, int]]:
         """(inputs, outputs, kernel, stride, expansion) of every inverted residual block, in order."""
@@ -180,18 +204,27 @@ class EfficientNetLite:
 
     def tensors(self, dimension: int) -> Iterator[NamedShape]:
         yield from self._conv("stem", 3, self.stem, 3)
-        outputs = self.stem
-        for i, (inputs, outputs, kernel, _, expansion) in enumerate(self.blocks()):
-            hidden = inputs * expansion
-            if expansion > 1:
-                yield from self._conv(f"blocks.{i}.expand", inputs, hidden, 1)
-            yield from self._conv(f"blocks.{i}.depthwise", 1, hidden, kernel)
-            yield from self._conv(f"blocks.{i}.project", hidden, outputs, 1)
-        yield from self._conv("top", outputs, self.features, 1)
-        yield from _linear("projection", self.features, dimension)
+        rows = list(self.blocks())
+        for i, row in enumerate(rows):
+            yield from self._block(f"blocks.{i}", *row)
+        yield from self._conv("top", rows[-1][1], self.features, 1)
+        for i in self.tuned():
+            yield from self._block(f"tuned.{i}", *rows[i])
+        if self.twins:
+            yield from self._conv("tuned_top", rows[-1][1], self.features, 1)
+        yield from _linear("projection", self.pooled, dimension)
         yield from _linear("classifier", self.features, self.concepts)
         yield "concepts", (self.concepts, dimension)
         yield "concept_gain", ()
+
+    def _block(
+        self, name: str, inputs: int, outputs: int, kernel: int, stride: int, expansion: int
+    ) -> Iterator[NamedShape]:
+        hidden = inputs * expansion
+        if expansion > 1:
+            yield from self._conv(f"{name}.expand", inputs, hidden, 1)
+        yield from self._conv(f"{name}.depthwise", 1, hidden, kernel)
+        yield from self._conv(f"{name}.project", hidden, outputs, 1)
 
     @staticmethod
     def _conv(name: str, inputs: int, outputs: int, kernel: int) -> Iterator[NamedShape]:
@@ -202,7 +235,9 @@ class EfficientNetLite:
 @dataclass(frozen=True)
 class TextTransformer:
     """A pre-norm Transformer over token embeddings. CLIP's is causal and pooled at the end token; SigLIP's sees both
-    ways, padding included, and is pooled at the last position. `projection`: "matrix" has no bias, "linear" has one."""
+    ways, padding included, and is pooled at the last position. `projection`: "matrix" has no bias, "linear" has one.
+    deep: (layers, first id, ids): learned words that the second layer and the next see anew, each with rows of its own
+    in the place of what the layer before made of them (Khattak et al., 2023, arXiv:2210.03117)."""
 
     context: int
     vocabulary: int
@@ -215,10 +250,13 @@ class TextTransformer:
     pooling: Literal["end", "last"] = "end"
     projection: Literal["matrix", "linear", "none"] = "matrix"
     norm_epsilon: float = 1e-5
+    deep: tuple[int, int, int] = (0, 0, 0)
 
     def tensors(self, dimension: int) -> Iterator[NamedShape]:
         yield "tokens.weight", (self.vocabulary, self.width)
         yield "positions", (self.context, self.width)
+        if any(self.deep):
+            yield "deep", (self.deep[0], self.deep[2], self.width)
         yield from _blocks("blocks", self.layers, self.width, self.mlp_width)
         yield from _norm("norm", self.width)
         if self.projection != "none":
@@ -308,7 +346,9 @@ class TextRule:
     kind: "clip" (OpenAI's cleaning with ftfy), "open_clip" (the same, special tokens are plain text), "clip_hf"
     (Hugging Face's cleaning), "siglip", "siglip_open_clip" (underscores become spaces), "siglip2", "siglip2_open_clip",
     "sentencepiece" (the bundled model), "huggingface" (whatever the tokenizer.json in the folder does).
-    fixed_length: every sentence is padded to `context`, because padding takes part in the result."""
+    fixed_length: every sentence is padded to `context`, because padding takes part in the result.
+    words: literals that were learned after the vocabulary was made, each with its first id and the number of ids that
+    follow one another there (`tokenizers.words`)."""
 
     kind: Literal[
         "clip",
@@ -323,6 +363,7 @@ class TextRule:
     ]
     context: int
     fixed_length: bool = False
+    words: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -359,6 +400,17 @@ class Architecture:
 def languages_of(vocabulary: int) -> tuple[str, ...]:
     """Languages that a text tower of this vocabulary was trained on, of those that awase has prompts for."""
     return ("en", "ja") if vocabulary >= 100_000 else ("en",)
+
+
+def in_words(settings: Any) -> str:
+    """A dataclass of settings as text, for fingerprints. What is at its default is left out, so that a setting that a
+    later awase adds leaves every fingerprint as it was, and with it every cache and every library of pictures."""
+    told = [
+        f"{field.name}={in_words(value) if dataclasses.is_dataclass(value) else repr(value)}"
+        for field in dataclasses.fields(settings)
+        if (value := getattr(settings, field.name)) != field.default
+    ]
+    return f"{type(settings).__name__}({', '.join(told)})"
 
 
 TOWERS: tuple[type, ...] = (

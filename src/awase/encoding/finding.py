@@ -65,6 +65,12 @@ def search(paths: Iterable[str | os.PathLike[str]]) -> Found:
     return Found(found, len(others))
 
 
+def pictures_below(folder: str) -> Found:
+    """The pictures of one folder, to every depth, sorted; none is no error. What cannot be listed is among them."""
+    pictures, others = _below(Path(folder))
+    return Found(pictures, len(others))
+
+
 def files_passed_over(count: int) -> str:
     return f"{count:,} other file{'s' if count > 1 else ''} passed over"
 

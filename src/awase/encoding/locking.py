@@ -16,9 +16,9 @@ ATTEMPTS = 10  # to catch a lock file that its holder is just removing
 class FolderLock:
     """Holds `folder`, made where absent, until `release` or the end of this process.
 
-    Raises UsageError while someone else holds it, and OSError where nothing can be written."""
+    Raises UsageError while someone else holds it, which proposes `instead`; OSError where nothing can be written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, instead: str = "give --out another name") -> None:
         self._path = folder / "lock"
         holder = ""
         for _ in range(ATTEMPTS):
@@ -42,7 +42,7 @@ class FolderLock:
             if not taken:
                 break
         who = f"another run (process {holder})" if holder.isdigit() else "another run"
-        raise UsageError(f"{folder}: {who} is writing here; wait until it ends, or give --out another name")
+        raise UsageError(f"{folder}: {who} is writing here; wait until it ends, or {instead}")
 
     @property
     def held(self) -> bool:

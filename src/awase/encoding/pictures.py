@@ -45,6 +45,8 @@ __all__ = [
     "is_picture_name",
     "name_of",
     "open_picture",
+    "open_unread",
+    "read_file",
 ]
 
 
@@ -135,6 +137,20 @@ def open_picture(source: Picture, limits: Limits = DEFAULT_LIMITS, at_least: int
         return _finish(_opened(data, name), name, limits, at_least)
 
 
+def open_unread(source: Picture, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Format, size, mode and metadata as the file has them: no pixel is decoded yet, nothing is turned. An array or a
+    PIL image is what it is. Raises PictureError."""
+    name = name_of(source)
+    with _refusing(name):
+        if isinstance(source, Image.Image):
+            return source
+        if isinstance(source, np.ndarray):
+            return _from_array(source, name, limits)
+        data = _read(source, name, limits)
+        _check_length(len(data), name, limits)
+        return _opened(data, name)
+
+
 def name_of(source: object) -> str:
     """What messages call a source: a path as given, unprintable characters escaped; an address without password."""
     longest = 4096
@@ -166,7 +182,7 @@ def _read(source: object, name: str, limits: Limits) -> bytes:
         size = min(limits.address_bytes, limits.bytes)
         return fetch(source, bytes_limit=size, seconds=limits.address_seconds, private=limits.private_addresses)
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(os.fsdecode(source), name, limits)
+        return read_file(os.fsdecode(source), limits)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if callable(getattr(source, "open", None)):
@@ -178,7 +194,12 @@ def _read(source: object, name: str, limits: Limits) -> bytes:
     raise PictureError(name, "is nothing that a picture can be read from", remedy)
 
 
-def _read_file(path: str, name: str, limits: Limits) -> bytes:
+def read_file(path: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The bytes of a picture's file, whatever is in it; at most one over the limit, should it grow meanwhile.
+
+    Raises PictureError (PictureTooLarge) for what is no file, may not be read or is over the limit."""
+    name = name_of(path)
+
     def opener(path: str, flags: int) -> int:  # not blocking, should a fifo take the file's place after the look at it
         return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 

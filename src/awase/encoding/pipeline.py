@@ -22,29 +22,47 @@ BATCHES_AHEAD = 3  # decoded pictures waiting for the tower: enough to hide a sl
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What is ready for the tower, uint8 (S, S, 3), or None where it need not run; and what else preparing has `seen`,
+    which its caller gets back with the outcome."""
+
+    pixels: np.ndarray | None
+    seen: object = None
+
+
+Prepare = Callable[[Picture], np.ndarray | Prepared]
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """One picture's outcome: `outputs` (each without the batch axis) or the `error` that says why not."""
+    """One picture's outcome: `outputs` (each without the batch axis) or the `error` that says why not; neither where
+    preparing found that the tower need not run."""
 
     index: int
     source: Picture
     outputs: Outputs | None
     error: PictureError | None = None
+    seen: object = None
+
+
+_Waiting = tuple[int, Picture, Prepared | PictureError]
 
 
 def encode_stream(
     sources: Iterable[Picture],
-    prepare: Callable[[Picture], np.ndarray],
+    prepare: Prepare,
     run: Callable[[np.ndarray], Outputs],
     batch_size: int,
     workers: int | None = None,
 ) -> Iterator[Encoded]:
     """Yields one `Encoded` per source, in the order of `sources`, batch by batch.
 
-    prepare: a source -> uint8 (S, S, 3), raising PictureError. run: uint8 (B, S, S, 3) -> arrays of B rows."""
+    prepare: a source -> uint8 (S, S, 3), or `Prepared`, raising PictureError. run: uint8 (B, S, S, 3) -> arrays of B
+    rows."""
     workers = workers or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers, thread_name_prefix="awase-decode")
     try:
-        batch: list[tuple[int, Picture, np.ndarray | PictureError]] = []
+        batch: list[_Waiting] = []
         for item in _prepared_in_order(sources, prepare, pool, ahead=BATCHES_AHEAD * batch_size):
             batch.append(item)
             if len(batch) == batch_size:
@@ -57,15 +75,16 @@ def encode_stream(
 
 
 def _prepared_in_order(
-    sources: Iterable[Picture], prepare: Callable[[Picture], np.ndarray], pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[tuple[int, Picture, np.ndarray | PictureError]]:
-    def attempt(source: Picture) -> np.ndarray | PictureError:
+    sources: Iterable[Picture], prepare: Prepare, pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[_Waiting]:
+    def attempt(source: Picture) -> Prepared | PictureError:
         try:
-            return prepare(source)
+            prepared = prepare(source)
         except PictureError as error:
             return error
+        return prepared if isinstance(prepared, Prepared) else Prepared(prepared)
 
-    waiting: deque[tuple[int, Picture, Future[np.ndarray | PictureError]]] = deque()
+    waiting: deque[tuple[int, Picture, Future[Prepared | PictureError]]] = deque()
     for index, source in enumerate(sources):
         waiting.append((index, source, pool.submit(attempt, source)))
         if len(waiting) > ahead:
@@ -75,19 +94,22 @@ def _prepared_in_order(
         yield first, its_source, future.result()
 
 
-def _run_batch(
-    batch: list[tuple[int, Picture, np.ndarray | PictureError]], run: Callable[[np.ndarray], Outputs]
-) -> Iterator[Encoded]:
-    good = [prepared for _, _, prepared in batch if isinstance(prepared, np.ndarray)]
+def _run_batch(batch: list[_Waiting], run: Callable[[np.ndarray], Outputs]) -> Iterator[Encoded]:
+    good = [(source, pixels) for _, source, prepared in batch if (pixels := _pixels_of(prepared)) is not None]
     try:
-        outputs = run(np.stack(good)) if good else {}
+        outputs = run(np.stack([pixels for _, pixels in good])) if good else {}
     except EngineError as problem:  # an engine sees pixels; whose they are is known here
-        pictures = ", ".join(name_of(source) for _, source, prepared in batch if isinstance(prepared, np.ndarray))
-        raise EngineError(f"one of {pictures}: {problem}") from problem
+        raise EngineError(f"one of {', '.join(name_of(source) for source, _ in good)}: {problem}") from problem
     row = 0
     for index, source, prepared in batch:
         if isinstance(prepared, PictureError):
             yield Encoded(index, source, None, prepared)
+        elif prepared.pixels is None:
+            yield Encoded(index, source, None, None, prepared.seen)
         else:
-            yield Encoded(index, source, {name: values[row] for name, values in outputs.items()})
+            yield Encoded(index, source, {name: values[row] for name, values in outputs.items()}, None, prepared.seen)
             row += 1
+
+
+def _pixels_of(prepared: Prepared | PictureError) -> np.ndarray | None:
+    return prepared.pixels if isinstance(prepared, Prepared) else None

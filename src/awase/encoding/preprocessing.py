@@ -36,7 +36,12 @@ def prepare_source(
 
     Raises PictureError.
     """
-    return prepare(open_picture(source, limits, at_least=_FAST_MARGIN * row.size if fast else None), row)
+    return prepare(open_for(source, row, limits, fast), row)
+
+
+def open_for(source: Picture, row: Preprocessing, limits: Limits = DEFAULT_LIMITS, fast: bool = False) -> Image.Image:
+    """What `prepare_source` prepares, for whoever wants more of the picture than the square. Raises PictureError."""
+    return open_picture(source, limits, at_least=_FAST_MARGIN * row.size if fast else None)
 
 
 def prepare(picture: Image.Image, row: Preprocessing) -> NDArray[np.uint8]:

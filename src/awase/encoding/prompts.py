@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from awase.encoding.wordings import Wording, is_file_of_wording, read_wording
 from awase.errors import UsageError
 
 SLOT = "{}"
@@ -26,20 +27,24 @@ _JAPANESE = re.compile(
 
 
 def templates(name: str, language: str = "en") -> tuple[str, ...]:
-    """A named set of sentences with {} where a class name goes.
+    """A named set of sentences with {} where a class name goes, or those of a file (`encoding.wordings`).
 
     English: "simple" (one), "imagenet7", "imagenet80" (OpenAI's, openai/CLIP, MIT). Japanese: "simple",
-    "japanese37" (rinnakk/japanese-clip, Apache-2.0). Both: "ensemble", the largest of the language, and "none", the
-    name as it is. Raises UsageError that lists the names."""
+    "japanese37" (rinnakk/japanese-clip, Apache-2.0). Both: "ensemble", the published one, "kinds", one for each kind of
+    picture (from above, drawn, scanned, in a shop), for names with their article, and "none", the name as it is. Raises
+    UsageError that lists the names."""
     sets = _read(f"templates_{_known(language)}")
+    if name not in sets and is_file_of_wording(name):
+        return read_wording(name, language)
     if name not in sets:
         raise UsageError(f"no templates are called {name!r} for language {language!r}; there are {', '.join(sets)}")
     found = sets[name]
     return tuple(sets[found] if isinstance(found, str) else found)
 
 
-def background(kind: Literal["sentences", "things"], language: str = "en") -> tuple[str, ...]:
-    """Everyday sentences, or names of common things, that have nothing to do with the user's: to judge against."""
+def background(kind: Literal["sentences", "things", "kinds"], language: str = "en") -> tuple[str, ...]:
+    """Everyday sentences, names of common things, or of kinds of things ("bird", "tool"), that have nothing to do with
+    the user's: to judge against."""
     return tuple(_read("background")[kind][_known(language)])
 
 
@@ -95,8 +100,12 @@ def as_list(words: Iterable[str], what: str) -> list[str]:
 def classifier(names: Iterable[str], templates: Iterable[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
     """(C, D) float32 unit vectors: for each name the mean of its prompts' unit vectors, of unit length again.
 
-    encode: M sentences -> (M, D) unit vectors; called once, every prompt once however often it occurs. Radford et al.,
-    2021 (arXiv:2103.00020), section 3.1.4."""
+    encode: M sentences -> (M, D) unit vectors; every prompt once however often it occurs. Radford et al., 2021
+    (arXiv:2103.00020), section 3.1.4. A `Wording` mixes in the sentences that some classes have of their own (Menon &
+    Vondrick, 2023, arXiv:2210.07183)."""
+    names = as_list(names, "label")
+    if isinstance(templates, Wording) and (described := [name for name in names if name in templates.sentences]):
+        return _described(names, templates, described, encode)
     prompts = class_prompts(names, templates)
     place = {prompt: i for i, prompt in enumerate(dict.fromkeys(p for row in prompts for p in row))}
     vectors = encode(list(place))
@@ -105,6 +114,28 @@ def classifier(names: Iterable[str], templates: Iterable[str], encode: Callable[
     for k in range(rows.shape[1]):  # one template at a time: (C, K, D) at once would be a copy of everything
         total += vectors[rows[:, k]]
     return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _described(
+    names: list[str], wording: Wording, described: list[str], encode: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
+    """The classifier where some classes have sentences of their own."""
+    check_labels(names)
+    by_name = classifier(names, tuple(wording), encode) if wording.share < 1 or len(described) < len(names) else None
+    own = _means(encode, [wording.sentences[name] for name in described])
+    if by_name is None:
+        return own
+    mine = [names.index(name) for name in described]
+    by_name[mine] = (1 - wording.share) * by_name[mine] + wording.share * own
+    return np.asarray(by_name / np.maximum(np.linalg.norm(by_name, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _means(encode: Callable[[list[str]], np.ndarray], sentences: list[tuple[str, ...]]) -> np.ndarray:
+    """One unit vector for each class: the mean of those of its sentences."""
+    vectors = encode([sentence for mine in sentences for sentence in mine])
+    ends = np.cumsum([len(mine) for mine in sentences])
+    means = np.stack([part.mean(axis=0) for part in np.split(vectors, ends[:-1])])
+    return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _known(language: str) -> str:

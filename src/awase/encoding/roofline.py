@@ -97,12 +97,12 @@ def _of_transformer(tower: VisionTransformer) -> int:
 def _of_efficientnet(tower: EfficientNetLite) -> int:
     side = -(-tower.image_size // 2)
     total, outputs = side**2 * 27 * tower.stem, tower.stem
-    for inputs, outputs, kernel, stride, expansion in tower.blocks():
-        hidden = inputs * expansion
-        total += side**2 * inputs * hidden * (expansion > 1)
+    for i, (inputs, outputs, kernel, stride, expansion) in enumerate(tower.blocks()):
+        hidden, times = inputs * expansion, 2 if i in tower.tuned() else 1
+        total += times * side**2 * inputs * hidden * (expansion > 1)
         side = -(-side // stride)
-        total += side**2 * hidden * (kernel**2 + outputs)
-    return total + side**2 * outputs * tower.features
+        total += times * side**2 * hidden * (kernel**2 + outputs)
+    return total + side**2 * outputs * tower.pooled
 
 
 def _of_resnet(tower: ModifiedResNet) -> int:

@@ -91,7 +91,7 @@ def abstention(
     try:
         chosen = choose_threshold(*best_answers(known.logits, known.targets), error)
     except DataError as problem:
-        notes.append(f"no answer can be trusted to that rate. {problem}")
+        notes.append(f"no answer can be trusted to that rate; {problem}")
     else:
         settings["threshold"] = chosen.score
         items["answered"] = chosen.answers(probability)

@@ -1,65 +1,120 @@
 """Feature extractors that are no Clip, for the CLIP paper's comparison: zero-shot against a probe on another backbone.
 
 A backbone is a function from uint8 (B, S, S, 3) RGB to (B, F) features with the preparation of pictures that it was
-trained with. `from_onnx`, `from_torch` and `from_timm` make one from what people have. The bundled model's own backbone
-needs nothing of this: its features before the projection are what `linear_probe` reads from a Clip.
+trained with. `open_backbone` takes a name as a command line has it; `from_onnx`, `from_timm` and `from_torch` make one
+from what people have. The bundled model's own backbone needs nothing of this: its features before the projection are
+what `linear_probe` reads from a Clip.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from awase import __version__
-from awase.datasets.hashing import data_hash
 from awase.datasets.labelled import Labelled
 from awase.encoding.engines import onnx_runtime
 from awase.encoding.families import Preprocessing
-from awase.encoding.pictures import Limits
-from awase.encoding.pipeline import encode_stream
+from awase.encoding.pictures import Limits, Picture
+from awase.encoding.pipeline import Encoded, encode_stream
 from awase.encoding.preprocessing import prepare_source
-from awase.errors import DataError, EngineError, MissingExtra, UsageError
-from awase.evaluation.vectors import PictureVectors
+from awase.errors import EngineError, MissingExtra, UsageError
+from awase.evaluation.vectors import PictureVectors, Progress, rows_of_pictures
 
 IMAGENET = Preprocessing(224, filter="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 BATCH = 8
+TIMM, ONNX = "timm:", ".onnx"  # how a name begins or ends that means a backbone
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """run: uint8 (B, S, S, 3) RGB -> (B, F) features. weights: a hash that tells it from others, "" if unknown."""
+    """run: uint8 (B, S, S, 3) RGB -> (B, F) features. weights: a hash that tells it from others, "" if unknown: its
+    features are then not kept. engine: the package that runs it."""
 
     name: str
     run: Callable[[np.ndarray], np.ndarray]
     preprocessing: Preprocessing = IMAGENET
     weights: str = ""
+    engine: str = "numpy"
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def runs_on(self) -> str:
+        return f"{self.name}, a backbone on {self.engine}"
+
+    def stamp(self) -> dict[str, Any]:
+        """What its features depend on, as `Clip.stamp` says it of vectors."""
+        preparation = {name: str(value) for name, value in asdict(self.preprocessing).items()}
+        return {
+            "name": self.name,
+            "fingerprint": self.weights,
+            "engine": self.engine,
+            "precision": "as given",
+            "preparation": preparation,
+        }
 
 
-def from_onnx(path: str | PathLike[str], preprocessing: Preprocessing = IMAGENET) -> Backbone:
+def is_backbone(name: str) -> bool:
+    """Whether a name on a command line means a backbone: timm:NAME or FILE.onnx."""
+    return name.startswith(TIMM) or name.lower().endswith(ONNX)
+
+
+def open_backbone(name: str, threads: int | None = None, limits: Limits | None = None) -> Backbone:
+    """timm:NAME or an ONNX file. Raises UsageError for other names, EngineError for a file that does not run."""
+    if name.startswith(TIMM):
+        found = from_timm(name.removeprefix(TIMM))
+    elif name.lower().endswith(ONNX):
+        found = from_onnx(name, threads=threads)
+    else:
+        raise UsageError(
+            f"{name!r} is no backbone: give timm:NAME, FILE.onnx or features:MODEL; any torch module is one from "
+            "Python, by from_torch"
+        )
+    return replace(found, limits=limits or Limits())
+
+
+def from_onnx(
+    path: str | PathLike[str], preprocessing: Preprocessing = IMAGENET, threads: int | None = None
+) -> Backbone:
     """An ONNX file with one input, float32 (B, 3, S, S) of which mean and standard deviation are taken off here, or
-    uint8 (B, S, S, 3), and the features as its first output. Raises EngineError where that is not so."""
+    uint8 (B, S, S, 3), and the features as its first output. Where the file says S, pictures get that size. Raises
+    UsageError where there is no file, EngineError for one that does not fit."""
     path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path} is no file; a backbone is timm:NAME or an ONNX file")
+    onnxruntime = onnx_runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
     try:
-        session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # onnxruntime has no common base for what it raises here
         raise EngineError(f"{path} is no ONNX model that runs here: {problem}") from problem
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(uint8)"):
         raise EngineError(f"{path} takes {[(i.name, i.type, i.shape) for i in inputs]}; one picture input is expected")
-    output = session.get_outputs()[0].name
+    (name, shape), output = (inputs[0].name, inputs[0].shape), session.get_outputs()[0].name
     takes_bytes = inputs[0].type == "tensor(uint8)"
+    side = shape[1] if takes_bytes else shape[2]
+    if isinstance(side, int) and side > 0:
+        preprocessing = replace(preprocessing, size=side)
+    one_by_one = shape[0] == 1
 
     def run(pixels: np.ndarray) -> np.ndarray:
         prepared = pixels if takes_bytes else normalised(pixels, preprocessing)
-        return _pooled(session.run([output], {inputs[0].name: prepared})[0])
+        parts = [prepared[i : i + 1] for i in range(len(prepared))] if one_by_one else [prepared]
+        try:
+            return _pooled(np.concatenate([session.run([output], {name: part})[0] for part in parts]))
+        except EngineError:
+            raise
+        except Exception as problem:
+            raise EngineError(f"{path} cannot run on pictures of shape {prepared.shape}: {problem}") from problem
 
-    return Backbone(path.stem, run, preprocessing, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Backbone(path.stem, run, preprocessing, hashlib.sha256(path.read_bytes()).hexdigest(), "onnxruntime")
 
 
 def from_torch(module: Any, name: str, preprocessing: Preprocessing = IMAGENET) -> Backbone:
@@ -77,7 +132,7 @@ def from_torch(module: Any, name: str, preprocessing: Preprocessing = IMAGENET) 
             prepared = torch.from_numpy(normalised(pixels, preprocessing)).to(device)
             return _pooled(module(prepared).float().cpu().numpy())
 
-    return Backbone(name, run, preprocessing, _hash_of(module))
+    return Backbone(name, run, preprocessing, _hash_of(module), "torch")
 
 
 def from_timm(name: str, pretrained: bool = True) -> Backbone:
@@ -88,7 +143,14 @@ def from_timm(name: str, pretrained: bool = True) -> Backbone:
         import timm
     except ImportError as problem:
         raise UsageError(f"{name} is a model of timm, which is not installed: pip install timm") from problem
-    module = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except Exception as problem:  # torchvision, which it imports, may not fit this torch
+        raise UsageError(f"timm, of which {name} is a model, cannot be imported: {problem}") from problem
+    try:
+        module = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except Exception as problem:  # an unknown name, no network, no weights: each of its own kind
+        raise UsageError(
+            f"timm has no model {name!r} or cannot fetch its weights ({problem}); timm.list_pretrained() names them"
+        ) from problem
     said = timm.data.resolve_model_data_config(module)
     preprocessing = Preprocessing(
         said["input_size"][-1],
@@ -99,33 +161,24 @@ def from_timm(name: str, pretrained: bool = True) -> Backbone:
     return from_torch(module, f"timm/{name}", preprocessing)
 
 
-def backbone_features(backbone: Backbone, data: Labelled) -> PictureVectors:
-    """A row of features for each picture that can be read; DataError where there is none, EngineError for NaN."""
+def backbone_features(backbone: Backbone, data: Labelled, progress: Progress | None = None) -> PictureVectors:
+    """A row of features for each picture that can be read, kept as a Clip's are; DataError where there is none,
+    EngineError for NaN."""
 
-    def prepare(source: Any) -> np.ndarray:
-        return prepare_source(source, backbone.preprocessing, Limits())
+    def prepare(source: Picture) -> np.ndarray:
+        return prepare_source(source, backbone.preprocessing, backbone.limits)
 
-    rows, kept, errors = [], [], []
-    for found in encode_stream(data.pictures, prepare, lambda pixels: {"features": backbone.run(pixels)}, BATCH):
-        if found.error:
-            errors.append(found.error)
-        elif found.outputs:
-            rows.append(np.asarray(found.outputs["features"], np.float32))
-            kept.append(found.index)
-    if not rows:
-        raise DataError(f"{data.name}: none of its {len(data)} pictures can be read")
-    features = np.stack(rows)
-    if not np.isfinite(features).all():
-        raise EngineError(f"{backbone.name} gives features that are not numbers (NaN or infinity)")
-    return PictureVectors(features, np.array(kept, np.int64), errors)
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        features = np.asarray(backbone.run(pixels), np.float32)
+        if not np.isfinite(features).all():
+            raise EngineError(f"{backbone.runs_on}: features that are not numbers (NaN or infinity)")
+        return {"features": features}
 
+    def stream(pictures: Iterator[Picture]) -> Iterator[Encoded]:
+        return encode_stream(pictures, prepare, run, BATCH)
 
-def backbone_provenance(backbone: Backbone, data: Labelled) -> dict[str, Any]:
-    return {
-        "model": {"model": backbone.name, "fingerprint": backbone.weights},
-        "data": {"name": data.name, "split": data.split, "n": len(data), "sha256": data_hash(data)},
-        "versions": {"awase": __version__, "numpy": np.__version__},
-    }
+    facts = {"stamp": backbone.stamp()} if backbone.weights else None
+    return rows_of_pictures(facts, data, stream, "features", progress)
 
 
 def normalised(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

@@ -83,12 +83,13 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
     return rows
 
 
-def temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+def temperature(logits: np.ndarray, targets: np.ndarray, doubt: float = 0.0) -> float:
     """The T > 0 for which softmax(logits / T) has the smallest NLL on these pictures.
 
     The NLL is convex in 1 / T, so its slope is zero at one place, which bisection finds; where every answer is right
-    the NLL falls as T does, and the coldest is returned."""
-    true = logits[np.arange(len(targets)), targets]
+    the NLL falls as T does, and the coldest is returned. doubt: this share of each truth is spread over all classes,
+    so that few pictures, all answered right, do not make a model sure of everything (Platt, 1999)."""
+    true = (1 - doubt) * logits[np.arange(len(targets)), targets] + doubt * logits.mean(axis=1)
 
     def slope(inverse: float) -> float:
         return float(((softmax(inverse * logits) * logits).sum(axis=1) - true).mean())

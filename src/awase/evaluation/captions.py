@@ -21,6 +21,7 @@ import numpy as np
 
 from awase.clip import Clip
 from awase.datasets.captioned import Captioned
+from awase.datasets.columns import sound
 from awase.encoding.pictures import Picture, is_address, name_of
 from awase.encoding.prompts import language_of
 from awase.errors import DataError
@@ -177,11 +178,11 @@ def _table(path: Path, delimiter: str) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def _json_lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8-sig").split("\n"), 1):  # U+2028 ends no line of JSON
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as problem:
+            except (ValueError, RecursionError) as problem:
                 raise DataError(f"{path}, line {number} is not JSON: {problem}") from problem
             yield number, row if isinstance(row, dict) else {}
 
@@ -194,4 +195,5 @@ def _pair(row: Mapping[str, Any], path: Path, line: int) -> Pair:
     if not isinstance(references, list) or not all(isinstance(sentence, str) for sentence in references):
         raise DataError(f"{path}, line {line}: references are a list of sentences, not {references!r}")
     picture = row["picture"]
-    return Pair(picture if is_address(picture) else path.parent / picture, row["caption"], tuple(references))
+    where = picture if is_address(picture) else path.parent / picture
+    return Pair(where, sound(row["caption"]), tuple(map(sound, references)))

@@ -1,9 +1,9 @@
 """The 15 common corruptions in 5 severities (Hendrycks & Dietterich, 2019, arXiv:1903.12261), made on the fly.
 
 Parameters are those of the authors' code for ImageNet-C and pictures of 224 x 224; each corruption follows it, with
-three differences: frost is drawn, for the authors' photographs of it are not shipped, so its figures compare among
-themselves only; motion blur is theirs as the imagecorruptions package wrote it without ImageMagick; no picture is saved
-as JPEG in between. A picture comes out the same for the same seed, corruption and severity.
+two differences: frost is drawn with the colours and the contrast of the authors' photographs of it, which are not
+shipped; and no picture is saved as JPEG in between. `benchmarks/corruptions.py` runs their code beside this. A picture
+comes out the same for the same seed, corruption and severity.
 
 A corruption is a function of (x, severity's settings, rng): x float64 (H, W, 3) in [0, 1], to the same, unclipped.
 """
@@ -15,7 +15,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,16 @@ SIZE = 224  # of the pictures that the settings are meant for
 SEVERITIES = (1, 2, 3, 4, 5)
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 
+ICE = (  # the authors' five photographs of frost: mean colour, and deviation of the grey levels within 224 x 224
+    ((0.32, 0.59, 0.65), 0.065),
+    ((0.77, 0.79, 0.83), 0.078),
+    ((0.77, 0.79, 0.82), 0.080),
+    ((0.55, 0.61, 0.66), 0.103),
+    ((0.39, 0.44, 0.48), 0.140),
+)
+NEEDLES = 6  # directions of ice needles
+
+Edge = Literal["reflect", "mirror", "nearest"]
 Generator = np.random.Generator
 Corruption = Callable[[np.ndarray, Any, Generator], np.ndarray]
 
@@ -41,7 +51,7 @@ def corrupt(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.n
     work, settings = CORRUPTIONS[name]
     rng = np.random.default_rng([seed, severity, zlib.crc32(name.encode())])
     found = work(pixels / 255.0, settings[severity - 1], rng)
-    return np.asarray(np.clip(found, 0, 1) * 255 + 0.5, np.uint8)
+    return _bytes(found)
 
 
 # ---- noise ----------------------------------------------------------------------------------------------------------
@@ -73,14 +83,14 @@ def defocus_blur(x: np.ndarray, settings: tuple[float, float], rng: Generator) -
     edge = 1 if radius <= 8 else 2  # the softening kernel is 3 or 5 wide
     soft = np.exp(-(np.arange(-edge, edge + 1.0) ** 2) / (2 * softness**2))
     soft /= soft.sum()
-    return _convolved(x, _convolved(np.pad(disk, edge)[..., None], np.outer(soft, soft))[..., 0] / disk.sum())
+    return _convolved(x, _convolved(disk[..., None], np.outer(soft, soft))[..., 0] / disk.sum())
 
 
 def glass_blur(x: np.ndarray, settings: tuple[float, int, int], rng: Generator) -> np.ndarray:
     """Each pixel is taken from a place near it, from the bottom right on, between two Gaussian blurs. The authors meant
     the two to change places; their code copies one over the other, and ImageNet-C was made by it."""
     deviation, reach, times = settings
-    x = _blurred(x, deviation)
+    x = _bytes(_blurred(x, deviation, edge="nearest")) / 255
     height, width, _ = x.shape
     rows, columns = np.meshgrid(
         np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1), indexing="ij"
@@ -91,7 +101,7 @@ def glass_blur(x: np.ndarray, settings: tuple[float, int, int], rng: Generator) 
         moves = rng.integers(-reach, reach, size=(len(here), 2))
         for a, b in zip(here.tolist(), (here + moves[:, 1] * width + moves[:, 0]).tolist(), strict=True):
             places[a] = places[b]
-    return _blurred(x.reshape(-1, 3)[places].reshape(x.shape), deviation)
+    return _blurred(x.reshape(-1, 3)[places].reshape(x.shape), deviation, edge="nearest")
 
 
 def motion_blur(x: np.ndarray, settings: tuple[int, float], rng: Generator) -> np.ndarray:
@@ -118,16 +128,16 @@ def snow(x: np.ndarray, settings: tuple[float, float, float, float, int, float, 
 
 
 def frost(x: np.ndarray, settings: tuple[float, float], rng: Generator) -> np.ndarray:
-    """Ice over the picture: needles grown in all directions over a cloudy ground, bluish white."""
+    """Ice over the picture: short needles in all directions over a cloudy ground."""
     kept, ice = settings
     height, width, _ = x.shape
-    cloud = _plasma(max(height, width), 2.0, rng)[:height, :width]
+    colour, contrast = ICE[rng.integers(len(ICE))]
+    cloud = _plasma(max(height, width), 1.4, rng)[:height, :width]
     needles = np.zeros((height, width, 1))
-    for _ in range(6):
-        seeds = np.where(rng.random((height, width, 1)) < 0.004, rng.uniform(3, 9, (height, width, 1)), 0)
-        needles = np.maximum(needles, _streaked(seeds, 14, 9, angle=rng.uniform(0, 360)))
-    layer = 0.35 * cloud[..., None] + np.clip(needles, 0, 0.75)
-    return np.asarray(kept * x + ice * layer * np.array([0.93, 0.98, 1.0]))
+    for angle in rng.uniform(0, 360, NEEDLES):
+        needles = np.maximum(needles, _streaked(rng.random((height, width, 1)) ** 8, 4, 3, angle))
+    texture = (_standard(cloud) + _standard(needles[..., 0])) / math.sqrt(2)
+    return np.asarray(kept * x + ice * (np.array(colour) + contrast * texture[..., None]))
 
 
 def fog(x: np.ndarray, settings: tuple[float, float], rng: Generator) -> np.ndarray:
@@ -161,29 +171,34 @@ def elastic_transform(x: np.ndarray, settings: tuple[float, float, float], rng: 
     moved = corners + rng.uniform(-jitter, jitter, (3, 2))
     backwards = np.linalg.solve(np.c_[moved, np.ones(3)], corners)  # (3, 2): where a pixel comes from
     across, down = np.meshgrid(np.arange(width), np.arange(height))
-    x = _looked_up(x, np.stack([across, down, np.ones_like(across)], axis=-1) @ backwards)
+    x = _looked_up(x, np.stack([across, down, np.ones_like(across)], axis=-1) @ backwards, edge="mirror")
     moves = strength * _blurred(rng.uniform(-1, 1, (height, width, 2)), smoothness, truncate=3)
     return _looked_up(x, np.stack([across, down], axis=-1) + moves)
 
 
 def pixelate(x: np.ndarray, scale: float, rng: Generator) -> np.ndarray:
-    picture = Image.fromarray(np.asarray(x * 255 + 0.5, np.uint8))
+    picture = Image.fromarray(_bytes(x))
     small = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BOX)
     return np.asarray(small.resize(picture.size, Image.Resampling.BOX)) / 255
 
 
 def jpeg_compression(x: np.ndarray, quality: int, rng: Generator) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(np.asarray(x * 255 + 0.5, np.uint8)).save(file, "JPEG", quality=quality)
+    Image.fromarray(_bytes(x)).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file)) / 255
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _blurred(x: np.ndarray, deviation: float, truncate: float = 4) -> np.ndarray:
-    """A Gaussian blur of (H, W, K), its edges reflected: a matrix product from each side, cheap at any width."""
-    down, across = (_blur_matrix(size, deviation, truncate) for size in x.shape[:2])
+def _bytes(x: np.ndarray) -> np.ndarray:
+    """[0, 1] -> uint8, cut off and not rounded, as the authors do; what came from a byte goes back to it."""
+    return np.asarray(np.clip(x, 0, 1) * 255 + 1e-6, np.uint8)
+
+
+def _blurred(x: np.ndarray, deviation: float, truncate: float = 4, edge: Edge = "reflect") -> np.ndarray:
+    """A Gaussian blur of (H, W, K): a matrix product from each side, cheap at any width."""
+    down, across = (_blur_matrix(size, deviation, truncate, edge) for size in x.shape[:2])
     height, width, channels = x.shape
     tall = (down @ x.reshape(height, -1)).reshape(x.shape)
     wide = across @ tall.transpose(1, 0, 2).reshape(width, -1)
@@ -191,11 +206,11 @@ def _blurred(x: np.ndarray, deviation: float, truncate: float = 4) -> np.ndarray
 
 
 @cache
-def _blur_matrix(size: int, deviation: float, truncate: float) -> np.ndarray:
+def _blur_matrix(size: int, deviation: float, truncate: float, edge: Edge) -> np.ndarray:
     reach = int(truncate * deviation + 0.5)
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-(offsets**2) / (2 * deviation**2))
-    columns = _reflected(np.arange(size)[:, None] + offsets, size)
+    columns = _inside(np.arange(size)[:, None] + offsets, size, edge)
     matrix = np.zeros((size, size))
     np.add.at(matrix, (np.arange(size)[:, None], columns), weights / weights.sum())
     return matrix
@@ -226,36 +241,52 @@ def _streaked(x: np.ndarray, radius: int, deviation: float, angle: float) -> np.
 
 
 def _zoomed(x: np.ndarray, zoom: float) -> np.ndarray:
-    """The middle, `zoom` times larger, bilinear: first the rows, then the columns."""
+    """The middle, `zoom` times larger, bilinear: first the rows, then the columns. The middle is a whole number of
+    pixels, whose first and last come out first and last; what is too much of that is cut off."""
     for axis in (0, 1):
         size = x.shape[axis]
-        places = (np.arange(size) - (size - 1) / 2) / zoom + (size - 1) / 2
+        middle = math.ceil(size / zoom)
+        large = round(middle * zoom)
+        start = (size - middle) // 2
+        trimmed = (large - size) // 2 + np.arange(size)
+        places = start + trimmed * ((middle - 1) / max(large - 1, 1))
         whole = np.minimum(places.astype(int), size - 2)
         part = (places - whole).reshape(-1, *[1] * (2 - axis))
         x = np.take(x, whole, axis) * (1 - part) + np.take(x, whole + 1, axis) * part
     return x
 
 
-def _looked_up(x: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(H, W, K) at (h, w, 2) places (across, down), bilinear, edges reflected."""
+def _looked_up(x: np.ndarray, places: np.ndarray, edge: Edge = "reflect") -> np.ndarray:
+    """(H, W, K) at (h, w, 2) places (across, down), bilinear."""
     height, width, channels = x.shape
     whole = np.floor(places).astype(int)
     right, low = (places - whole)[..., 0, None], (places - whole)[..., 1, None]
-    columns = [_reflected(whole[..., 0] + by, width) for by in (0, 1)]
-    rows = [_reflected(whole[..., 1] + by, height) * width for by in (0, 1)]
+    columns = [_inside(whole[..., 0] + by, width, edge) for by in (0, 1)]
+    rows = [_inside(whole[..., 1] + by, height, edge) * width for by in (0, 1)]
     flat = x.reshape(-1, channels)
     upper, lower = ((1 - right) * flat[row + columns[0]] + right * flat[row + columns[1]] for row in rows)
     return np.asarray((1 - low) * upper + low * lower)
 
 
-def _reflected(places: np.ndarray, size: int) -> np.ndarray:
-    """Whole places anywhere on a line of `size`, mirrored at its ends: d c b a | a b c d | d c b a."""
+def _inside(places: np.ndarray, size: int, edge: Edge) -> np.ndarray:
+    """Whole places anywhere on a line of `size`, brought onto it: d c b a | a b c d | d c b a by "reflect",
+    d c b | a b c d | c b a by "mirror", a a a | a b c d | d d d by "nearest"."""
+    if edge == "nearest":
+        return np.asarray(np.clip(places, 0, size - 1))
+    if edge == "mirror":
+        return np.asarray(size - 1 - np.abs(places % max(2 * size - 2, 1) - (size - 1)))
     places = places % (2 * size)
     return np.asarray(np.minimum(places, 2 * size - 1 - places))
 
 
+def _standard(x: np.ndarray) -> np.ndarray:
+    """Moved and stretched to mean 0 and deviation 1."""
+    return np.asarray((x - x.mean()) / max(x.std(), 1e-12))
+
+
 def _plasma(least: int, decay: float, rng: Generator) -> np.ndarray:
-    """Clouds in [0, 1], a square that wraps round, by the diamond-square rule: finer wobbles shrink by `decay`."""
+    """Clouds in [0, 1], a square that wraps round, by the diamond-square rule: finer wobbles shrink by the square of
+    `decay`, for the authors' code multiplies its wobble by itself."""
     size = 1 << max(8, math.ceil(math.log2(least)))
     cloud = np.zeros((size, size))
     step, wobble = size, 100.0
@@ -271,7 +302,7 @@ def _plasma(least: int, decay: float, rng: Generator) -> np.ndarray:
         cloud[::step, half::step] = above / 4 + wobble * rng.uniform(-1, 1, shape)
         beside = centres + np.roll(centres, 1, 1) + corners + np.roll(corners, -1, 0)
         cloud[half::step, ::step] = beside / 4 + wobble * rng.uniform(-1, 1, shape)
-        step, wobble = half, wobble / decay
+        step, wobble = half, wobble / decay**2
     cloud -= cloud.min()
     return np.asarray(cloud / cloud.max())
 

@@ -16,24 +16,28 @@ from awase.evaluation.intervals import proportion
 from awase.evaluation.results import Figure
 
 ABSENT = 1e-6  # the share that a group which does not occur is taken to have, for its logarithm
-SMALLEST = 10  # pictures that a class must have been given to before the groups among them are compared
+GROUP = " = "  # between an attribute and its value in the name of a figure
+SMALLEST = 10  # pictures below which a group, or those that a class was given to, is too few to be compared
 
 
 def group_figures(
     items: Mapping[str, np.ndarray], groups: Mapping[str, Sequence[str]], measure: str = "top1"
 ) -> dict[str, Figure]:
     """Rate of `items["correct"]` in each group ("top1, sex = woman") and, for each attribute, the gap between its best
-    and its worst group. items["picture"]: (N,) which picture each item is.
+    and its worst group. items["picture"]: (N,) which picture each item is. Pictures without a value are in no group.
+    Groups below SMALLEST pictures make no gap, unless fewer than two are larger.
 
     The gap's interval is Newcombe's for two proportions (1998, method 10). With more than two groups the two were
     chosen by looking, and the gap is overstated."""
     figures: dict[str, Figure] = {}
     for attribute, values in groups.items():
         members, correct = np.asarray(values)[items["picture"]], np.asarray(items["correct"], bool)
-        rates = {value: _rate(correct[members == value]) for value in sorted(set(members.tolist()))}
-        figures |= {f"{measure}, {attribute} = {value}": rate for value, rate in rates.items()}
-        if len(rates) > 1:
-            best, worst = (choose(rates.values(), key=lambda rate: rate.value) for choose in (max, min))
+        rates = {value: _rate(correct[members == value]) for value in sorted(set(members.tolist()) - {""})}
+        figures |= {f"{measure}, {attribute}{GROUP}{value}": rate for value, rate in rates.items()}
+        large = [rate for rate in rates.values() if rate.n >= SMALLEST]
+        compared = large if len(large) > 1 else list(rates.values())
+        if len(compared) > 1:
+            best, worst = (choose(compared, key=lambda rate: rate.value) for choose in (max, min))
             figures[f"{measure}, {attribute}: gap"] = _gap(best, worst)
     return figures
 

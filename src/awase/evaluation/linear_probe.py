@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from awase.clip import Clip
 from awase.datasets.labelled import Labelled
-from awase.encoding.scoring import softmax
 from awase.errors import DataError, UsageError
-from awase.evaluation.backbones import Backbone, backbone_features, backbone_provenance
-from awase.evaluation.intervals import bootstrap, mean_of_proportions, proportion
+from awase.evaluation.backbones import Backbone, backbone_features
+from awase.evaluation.classification import EACH_ALONE, IDENTITY, answer, classification_figures, without_its_metric
+from awase.evaluation.intervals import crossed_proportion
 from awase.evaluation.probes import Features, Probe, fit_few_shot_probe, fit_probe
 from awase.evaluation.provenance import provenance
 from awase.evaluation.results import Figure, Result
@@ -32,23 +32,27 @@ def linear_probe(
     shots: Sequence[int] | None = None,
     seeds: int = 3,
 ) -> Result:
-    """Accuracy on `test` of a classifier from all training pictures and, with `shots`, from a few of each class.
+    """How good on `test` is a classifier from all training pictures and, with `shots`, from a few of each class: the
+    figures of zero-shot classification, that by which the set is usually reported first.
 
     A Clip's features are those before the projection. items: "correct", "probability" (of the answer), "target",
-    "predicted", "picture". tables: "strengths" (validation accuracy at each) and "few_shot" (mean over `seeds` draws,
-    standard deviation over them, interval over test pictures). Raises DataError for pictures of several classes, splits
-    of different classes and training pictures of fewer than two."""
+    "predicted", "picture". tables: "strengths" (on validation pictures, at each) and "few_shot" (`_few_shot_curve`).
+    Raises DataError for splits of different classes and training pictures of fewer than two, UsageError for few shots
+    of pictures with several classes."""
     given = [data for data in (train, test, validation) if data is not None]
     for data in given:
         _check(data, test)
+    if shots and test.multi_label:
+        raise UsageError(f"{test.name}: its pictures have several classes, and shots are so many of one class each")
     splits = [_split(model, data) for data in given]
     known = splits[2].features if validation is not None else None
     (learnt, _, _), (asked, kept, _) = splits[:2]
     probe = fit_probe(learnt, len(test.keys), known)
-    items = {**_answers(probe, asked), "picture": kept}
-    figures = _figures(items)
-    tables = {"strengths": [{"strength": s, "accuracy": a} for s, a in probe.tried.items()]}
+    items, figures = _answers(probe, asked, test.metric)
+    measured = "map" if test.multi_label else "accuracy"
+    tables = {"strengths": [{"strength": strength, measured: found} for strength, found in probe.tried.items()]}
     notes = [note for split in splits for note in split.notes] + _seen_before(learnt, asked)
+    notes += without_its_metric(figures, test.metric)
     if shots:
         curve, more = _few_shot_curve(learnt, asked, known, len(test.keys), shots, seeds)
         figures |= {f"top1_{n}_shot": figure for n, (figure, _) in curve.items()}
@@ -62,16 +66,16 @@ def linear_probe(
         n=len(asked),
         figures=figures,
         settings={
-            "metric": "top1",
+            "metric": test.metric,
             "strength": probe.strength,
             "train": len(learnt),
             "validation": len(known) if known else "a fifth of train",
             **({"shots": list(shots), "seeds": seeds} if shots else {}),
         },
-        items=items,
+        items=items | {"picture": kept},
         tables=tables,
         notes=notes,
-        provenance=provenance(model, test) if isinstance(model, Clip) else backbone_provenance(model, test),
+        provenance=provenance(model, test),
     )
 
 
@@ -82,13 +86,17 @@ class _Split(NamedTuple):
 
 
 def _check(data: Labelled, test: Labelled) -> None:
-    if data.multi_label:
-        raise DataError(f"{data.name}: a linear probe takes pictures of one class each, and here they may have several")
-    if data.keys != test.keys:
+    if data is not test and (data.name, data.split) == (test.name, test.split):
+        raise DataError(f"{test.name}: {test.split} cannot be fitted on and measured on; name two splits")
+    if data.keys != test.keys or data.multi_label != test.multi_label:
         raise DataError(
             f"{data.name}, {data.split} and {test.name}, {test.split} have different classes "
-            f"({len(data.keys)} and {len(test.keys)}); a classifier needs the same in the same order"
+            f"({_classes(data)} and {_classes(test)}); a classifier needs the same in the same order"
         )
+
+
+def _classes(data: Labelled) -> str:
+    return f"{len(data.keys)}, {'several a picture' if data.multi_label else 'one a picture'}"
 
 
 def _split(model: Clip | Backbone, data: Labelled) -> _Split:
@@ -96,34 +104,32 @@ def _split(model: Clip | Backbone, data: Labelled) -> _Split:
     return _Split(Features(found.rows, data.targets[found.kept]), found.kept, [*data.notes, *left_out(found.errors)])
 
 
-def _answers(probe: Probe, test: Features) -> dict[str, np.ndarray]:
-    probabilities = softmax(probe.linear.logits(test.rows))
-    predicted = probabilities.argmax(axis=1)
-    return {
-        "correct": predicted == test.targets,
-        "probability": probabilities.max(axis=1),
+def _answers(probe: Probe, test: Features, metric: str) -> tuple[dict[str, np.ndarray], dict[str, Figure]]:
+    """What is answered to each picture, and the figures: logits stand for vectors, as one class's row is its own."""
+    logits = probe.linear.logits(test.rows)
+    seen = logits, np.eye(logits.shape[1], dtype=np.float32), EACH_ALONE if test.targets.ndim == 2 else IDENTITY
+    found = answer(*seen, test.targets)
+    items = {
+        "correct": found.correct,
+        "probability": found.probability,
         "target": test.targets,
-        "predicted": predicted,
+        "predicted": found.predicted,
     }
-
-
-def _figures(items: Mapping[str, np.ndarray]) -> dict[str, Figure]:
-    correct, n = items["correct"], len(items["correct"])
-    sizes, right = np.bincount(items["target"]), np.bincount(items["target"], correct)
-    right, sizes = right[sizes > 0], sizes[sizes > 0]
-    return {
-        "top1": Figure(float(correct.mean()), proportion(int(correct.sum()), n), n),
-        "mean_per_class": Figure(float((right / sizes).mean()), mean_of_proportions(right, sizes), n),
-    }
+    return items, classification_figures(*seen, test.targets, found, metric)
 
 
 def _few_shot_curve(
     train: Features, test: Features, validation: Features | None, classes: int, shots: Sequence[int], seeds: int
 ) -> tuple[dict[int, tuple[Figure, dict[str, Any]]], list[str]]:
-    """shots -> its figure and its row for the table; notes on what could not be drawn."""
+    """shots -> its figure and its row for the table; notes on what could not be drawn.
+
+    A row has the mean over `seeds` draws of training pictures, the deviation over them, and the interval of the mean,
+    in which draws and test pictures both count as samples."""
     if seeds < 1 or any(n < 1 for n in shots):
         raise UsageError(f"few-shot curves need at least one seed and one shot; given were {seeds} and {list(shots)}")
     curve, notes = {}, []
+    if seeds == 1:
+        notes.append("few shots: one draw only, so their intervals speak of these training pictures and no others")
     fewest = int(np.bincount(train.targets, minlength=classes).min())
     for n in sorted(set(shots)):
         if n > fewest:
@@ -134,9 +140,8 @@ def _few_shot_curve(
             notes.append(f"{n} shots left out: {problem}")
             continue
         correct = np.stack([probe.linear.logits(test.rows).argmax(axis=1) == test.targets for probe in probes])
-        low, high = bootstrap(correct.mean(axis=0))
-        mean, each = float(correct.mean()), correct.mean(axis=1)
-        deviation = float(each.std(ddof=1)) if seeds > 1 else 0.0
+        (low, high), mean = crossed_proportion(correct), float(correct.mean())
+        deviation = float(correct.mean(axis=1).std(ddof=1)) if seeds > 1 else None
         row = {"shots": n, "top1": mean, "low": low, "high": high, "deviation": deviation, "seeds": seeds}
         curve[n] = Figure(mean, (low, high), len(test)), row
     return curve, notes

@@ -1,11 +1,14 @@
-"""Multinomial logistic regression with an L2 penalty, by L-BFGS: what a linear probe is.
+"""Logistic regression with an L2 penalty, by L-BFGS: what a linear probe is.
 
     minimise  sum_i cross-entropy(x_i W + b, y_i)  +  strength / 2 * |W|^2      over W (F, C) and b (C,)
 
-The objective of scikit-learn's LogisticRegression with C = 1 / strength; the bias is not penalised. Three things leave
-the minimum where it is and bring it near. The features are centred, for the free bias takes the shift up. They are
-turned to their principal axes, which no length notices; with fewer pictures than features only the pictures' span is
-kept, for W has no part outside it. There the curvature is nearly diagonal, and L-BFGS starts from that diagonal.
+The objective of scikit-learn's LogisticRegression with C = 1 / strength; the bias is not penalised. Where a picture may
+have several classes the cross-entropy is the sum over classes of each against the rest: C such regressions in one.
+
+Three things leave the minimum where it is and bring it near. The features are centred, for the free bias takes the
+shift up. They are turned to their principal axes, which no length notices; with fewer pictures than features only the
+pictures' span is kept, for W has no part outside it. There the curvature is nearly diagonal, and L-BFGS starts from
+that diagonal.
 
 Along a line the logits are linear in the step: a line search costs no product with the features, and an iteration two.
 It knows nothing of pictures, models or of how a strength is chosen.
@@ -17,6 +20,8 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
+from awase.encoding.scoring import sigmoid, softmax
 
 MEMORY = 10  # pairs of steps and gradients that L-BFGS remembers, as scikit-learn's
 ITERATIONS = 1000  # at most, as in the CLIP paper
@@ -42,8 +47,10 @@ class Linear:
 class Regression:
     """N pictures made ready to be fitted at any strength. Make one with `regression`.
 
-    points: (N, R + 1) float32, the features on their R principal axes and a column of ones, whose weights are the bias.
-    variances: (R + 1,), of the columns. axes: (F, R). centre: (F,). targets: (N,). A solution is (R + 1, C)."""
+    points: (N, R + 1) float32 (or float64, as the features are), those on their R principal axes and a column of ones,
+    whose weights are the bias.
+    variances: (R + 1,), of the columns. axes: (F, R). centre: (F,). targets: (N,) classes, or (N, C) bool. A solution
+    is (R + 1, C)."""
 
     points: np.ndarray
     variances: np.ndarray
@@ -54,11 +61,11 @@ class Regression:
 
     def fit(self, strength: float, start: np.ndarray | None = None, promise: float = PROMISE) -> np.ndarray:
         """The solution at a strength > 0, begun from zero or from another solution; as close as `promise` says."""
-        weights = np.zeros((self.points.shape[1], self.classes), np.float32) if start is None else start
-        penalty = np.full((len(weights), 1), strength / len(self.points), np.float32)
+        weights = np.zeros((self.points.shape[1], self.classes), self.points.dtype) if start is None else start
+        penalty = np.full((len(weights), 1), strength / len(self.points), self.points.dtype)
         penalty[-1] = 0
         logits = self.points @ weights
-        loss, residuals = cross_entropy(logits, self.targets)
+        loss, residuals = self.loss(logits)
         loss += dot(penalty * weights, weights) / 2
         gradient = self.points.T @ residuals + penalty * weights
         memory = Memory(self.curvature(logits) + penalty)
@@ -76,10 +83,14 @@ class Regression:
             memory.remember(step * direction, gradient - before)
         return weights
 
+    def loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean over pictures, in nats, and its derivative to the (N, C) logits."""
+        return (cross_entropy if self.targets.ndim == 1 else binary_cross_entropy)(logits, self.targets)
+
     def curvature(self, logits: np.ndarray) -> np.ndarray:
         """(R + 1, C): the diagonal of the mean loss's second derivative, as if p (1 - p) and x^2 were independent."""
-        p = probabilities(logits)
-        return np.asarray(np.outer(self.variances, (p * (1 - p)).mean(axis=0)), np.float32)
+        p = (softmax if self.targets.ndim == 1 else sigmoid)(logits)
+        return np.asarray(np.outer(self.variances, (p * (1 - p)).mean(axis=0)), self.points.dtype)
 
     def linear(self, solution: np.ndarray) -> Linear:
         """The solution as a function of the features as they were given."""
@@ -89,7 +100,7 @@ class Regression:
     def solution(self, linear: Linear) -> np.ndarray:
         """The inverse of `linear`, up to what lies outside the pictures' span: where to begin from another fit."""
         bias = linear.bias + self.centre @ linear.weights
-        return np.asarray(np.concatenate([self.axes.T @ linear.weights, bias[None]]), np.float32)
+        return np.asarray(np.concatenate([self.axes.T @ linear.weights, bias[None]]), self.points.dtype)
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ class Line:
 
     def at(self, step: float) -> tuple[float, np.ndarray, float]:
         there = self.weights + step * self.direction
-        loss, residuals = cross_entropy(self.logits + step * self.along, self.problem.targets)
+        loss, residuals = self.problem.loss(self.logits + step * self.along)
         pull = self.penalty * there
         return loss + dot(pull, there) / 2, residuals, dot(residuals, self.along) + dot(pull, self.direction)
 
@@ -152,10 +163,10 @@ class Memory:
 
 
 def regression(features: np.ndarray, targets: np.ndarray, classes: int) -> Regression:
-    """(N, F) features and (N,) classes, ready to be fitted."""
-    features = np.asarray(features, np.float32)
-    centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    points, axes = features - centre, np.eye(features.shape[1], dtype=np.float32)
+    """(N, F) features and (N,) classes, or (N, C) whether a picture is of each, ready to be fitted."""
+    features = np.asarray(features, np.float64 if features.dtype == np.float64 else np.float32)
+    centre = features.mean(axis=0, dtype=np.float64).astype(features.dtype)
+    points, axes = features - centre, np.eye(features.shape[1], dtype=features.dtype)
     if len(points) < points.shape[1]:
         axes, triangle = np.linalg.qr(points.T)
         points = triangle.T
@@ -178,9 +189,11 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.nd
     return loss, residuals
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+def binary_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+    """(N, C) logits and (N, C) booleans -> the mean over pictures of the sum over classes, in nats, and its derivative
+    to the logits, (N, C)."""
+    loss = float((np.logaddexp(0, logits) - targets * logits).sum(dtype=np.float64)) / len(logits)
+    return loss, np.asarray((sigmoid(logits) - targets) / len(logits), logits.dtype)
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:

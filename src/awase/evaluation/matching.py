@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from awase.errors import DataError
-from awase.evaluation.comparison import Comparison, compare, tally
+from awase.evaluation.comparison import RANKS, Comparison, comparisons, tally
 from awase.evaluation.results import SCHEMA, Figure, Result
 from awase.evaluation.runs import read_run
 from awase.evaluation.summary import mean_figure
@@ -27,19 +27,27 @@ class Pair:
         """Whether its values are written in per cent."""
         return MEASURES[self.found.measure].share
 
+    @property
+    def what(self) -> str:
+        """ "Retrieval, sentence → picture", "Zero-shot classification against linear probe"."""
+        (task, other), ranked = self.found.tasks, self.found.measure in RANKS
+        against = f" against {task_name(other).lower()}" if other != task else ""
+        return task_name(task) + against + (f", {MEASURES[self.found.measure].way}" if ranked else "")
+
     def words(self) -> tuple[str, ...]:
-        """Task, set, language, A, B, A less B, interval, p, n and verdict, as they are written."""
+        """What, set, language, A, B, A less B, interval, p, n and verdict, as they are written."""
         found = self.found
         a, b, less = (written(value, self.share) for value in (*found.values, found.difference))
         p = found.p if found.mcnemar is None else found.mcnemar
         said = "< 0.001" if p < 0.001 else f"{p:.3f}"
-        where = task_name(found.task), _called(found), self.variant
+        where = self.what, f"{found.data}, {found.split}", self.variant
         return *where, a, b, less, written_interval(found.interval, self.share), said, f"{found.n:,}", found.verdict
 
     def to_json(self) -> dict[str, Any]:
         found = self.found
         return {
             "task": found.task,
+            "against": found.tasks[1],
             "data": found.data,
             "split": found.split,
             "in": self.variant,
@@ -58,38 +66,40 @@ class Pair:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Run A against run B. remarks: what could not be compared, and why."""
+    """Run A against run B. names: what the two are called. remarks: what could not be compared, and why."""
 
     runs: tuple[str, str]
     models: tuple[str, str]
+    names: tuple[str, str]
     pairs: Sequence[Pair]
     remarks: Sequence[str] = ()
 
     def tasks(self) -> dict[tuple[str, str], list[Pair]]:
-        """(task, language) -> its pairs, largest difference first."""
-        found: dict[tuple[str, str], list[Pair]] = {}
-        for pair in sorted(self.pairs, key=lambda pair: -pair.found.difference):
-            found.setdefault((pair.found.task, pair.variant), []).append(pair)
+        """(what, language) -> its pairs, largest difference first."""
         order = {task: place for place, task in enumerate(TASKS)}
-        return dict(sorted(found.items(), key=lambda one: (order.get(one[0][0], len(order)), one[0])))
+        found: dict[tuple[str, str], list[Pair]] = {}
+        for pair in sorted(self.pairs, key=lambda one: (order.get(one.found.task, 99), one.what, one.variant)):
+            found.setdefault((pair.what, pair.variant), []).append(pair)
+        return {key: sorted(pairs, key=lambda pair: -pair.found.difference) for key, pairs in found.items()}
 
     def tallies(self) -> Iterator[str]:
         """A line for each task and language: wins, ties and losses of A."""
-        for (task, variant), pairs in self.tasks().items():
+        for (what, variant), pairs in self.tasks().items():
             count = tally([pair.found for pair in pairs])
             said = f"A wins {count['win']}, ties {count['tie']}, loses {count['loss']} of {len(pairs)} sets"
-            yield f"{task_name(task)}, {variant}: {said}; A less B {mean_difference(pairs)}"
+            yield f"{what}, {variant}: {said}; A less B {mean_difference(pairs)}"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "runs": self.runs,
             "models": self.models,
+            "names": self.names,
             "summary": [
-                {"task": task, "in": variant, "sets": len(pairs)}
+                {"task": pairs[0].found.task, "measure": pairs[0].found.measure, "in": variant, "sets": len(pairs)}
                 | tally([pair.found for pair in pairs])
                 | {"difference": mean(pairs).value, "interval": mean(pairs).interval}
-                for (task, variant), pairs in self.tasks().items()
+                for (_, variant), pairs in self.tasks().items()
             ],
             "comparisons": [pair.to_json() for pair in self.pairs],
             "remarks": list(self.remarks),
@@ -107,11 +117,13 @@ def mean_difference(pairs: Sequence[Pair]) -> str:
     return f"{written(figure.value, share)} on average ({written_interval(figure.interval, share)})"
 
 
-def compare_runs(a: Path, b: Path) -> RunComparison:
+def compare_runs(a: Path, b: Path, names: tuple[str, str] | None = None) -> RunComparison:
     """Every result of A with that of B which asks the same; zero-shot with a linear probe where B has only that.
+    names: what the two are called; None is their models, or the folders where both have the same.
 
     Raises DataError where a folder is no run and where nothing can be compared."""
     left, right = read_run(a), read_run(b)
+    called_a, called_b = names or (str(a), str(b))
     there = {_asked(result): result for result in right}
     pairs, remarks = [], []
     for result in left:
@@ -119,15 +131,18 @@ def compare_runs(a: Path, b: Path) -> RunComparison:
             continue  # its items are those of zero-shot, answer by answer
         other = there.get(_asked(result)) or _probe_of(result, there)
         if other is None:
-            remarks.append(f"only in {a}: {result.task}, {result.data}, {result.split}, {variant_of(result)}")
+            remarks.append(f"only in {called_a}: {result.task}, {result.data}, {result.split}, {variant_of(result)}")
             continue
         try:
-            pairs.append(Pair(variant_of(result), compare(result, other)))
+            pairs += [Pair(variant_of(result), found) for found in comparisons(result, other)]
         except DataError as problem:
             remarks.append(str(problem))
     if not pairs:
-        raise DataError("; ".join([f"{a} and {b} have no result that can be compared", *remarks[:3]]))
-    return RunComparison((str(a), str(b)), (left[0].model, right[0].model), pairs, remarks)
+        nothing = f"{called_a} and {called_b} have no result that can be compared"
+        raise DataError("; ".join([nothing, *remarks[:3]]))
+    models = left[0].model, right[0].model
+    called = models if not names and models[0] != models[1] else (called_a, called_b)
+    return RunComparison((str(a), str(b)), models, called, pairs, remarks)
 
 
 def _asked(result: Result) -> tuple[str, str, str, str]:
@@ -139,7 +154,3 @@ def _probe_of(result: Result, there: dict[tuple[str, str, str, str], Result]) ->
     return (
         next((other for key, other in there.items() if key[:3] == probe), None) if result.task == "zero-shot" else None
     )
-
-
-def _called(found: Comparison) -> str:
-    return f"{found.data}, {found.split}"

@@ -237,13 +237,51 @@ def _joined(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{_x(x)},{_y(y)}" for x, y in points)
 
 
-def _frame(places: Sequence[tuple[float, str]], below: str, beside: str) -> str:
-    """Grid, numbers and the words at both axes; the vertical one is always 0 to 100 %."""
+def trend(values: Sequence[tuple[int, float]], below: str, level: float | None = None) -> str:
+    """One value over many steps, (step, value), the axes as far as the values go; level: one to compare with."""
+    found = [(step, value) for step, value in values if math.isfinite(value)]
+    heights = [value for _, value in found] + ([] if level is None else [level])
+    if not found:
+        return ""
+    low, high, last = min(heights), max(heights), max(found[-1][0], 1)
+    room = (high - low) or abs(high) or 1.0
+    parts = [
+        _frame(
+            [(share, f"{share * last:,.0f}") for share in (0, 0.5, 1)],
+            below,
+            "",
+            _numbers(low, room),
+        )
+    ]
+    if level is not None:
+        y = _y((level - low) / room)
+        parts.append(f'<line class="chance" x1="{_x(0)}" x2="{_x(1)}" y1="{y}" y2="{y}" stroke-dasharray="5 4"/>')
+    points = _joined([(step / last, (value - low) / room) for step, value in found])
+    parts.append(f'<polyline class="s0 line" stroke-width="1.5" points="{points}"/>')
+    return _square(parts)
+
+
+def _numbers(low: float, room: float) -> list[tuple[float, str]]:
+    """What stands at heights: as many digits as tell them from one another, and never too long for the margin."""
+    heights = [(share, low + share * room) for share in (0, 0.25, 0.5, 0.75, 1)]
+    if all(abs(height) < 0.01 for _, height in heights):
+        return [(share, f"{height:.0e}".replace("e-0", "e-")) for share, height in heights]
+    digits = next((d for d in (2, 3, 4) if len({f"{height:.{d}g}" for _, height in heights}) == len(heights)), 5)
+    return [(share, f"{height:.{digits}g}") for share, height in heights]
+
+
+PER_CENT = [(share, f"{100 * share:g}") for share in (0, 0.25, 0.5, 0.75, 1)]
+
+
+def _frame(
+    places: Sequence[tuple[float, str]], below: str, beside: str, heights: Sequence[tuple[float, str]] = PER_CENT
+) -> str:
+    """Grid, numbers and the words at both axes; the vertical one is 0 to 100 % if not told otherwise."""
     parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
+    for share, number in heights:
         y = _y(share)
         parts.append(f'<line class="grid" x1="{_x(0)}" x2="{_x(1)}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="soft" x="{LEFT - 6}" y="{float(y) + 4:g}" text-anchor="end">{100 * share:g}</text>')
+        parts.append(f'<text class="soft" x="{LEFT - 6}" y="{float(y) + 4:g}" text-anchor="end">{number}</text>')
     for place, word in places:
         x = f'x="{_x(place)}" y="{TOP + HIGH + 18}" text-anchor="middle"'
         parts.append(f'<text class="soft" {x}>{escape(word)}</text>')

@@ -2,7 +2,8 @@
 
 The L2 strength is one of 97 from 1e-6 to 1e6, eight to a decade: seven starts two decades apart are fitted, then the
 interval round the peak of validation accuracy (of equals, the lower loss) is halved until neighbours are compared. The
-classifier is fitted again on training and validation pictures together. scikit-learn's C is 1 / strength.
+classifier is fitted again on training and validation pictures together. scikit-learn's C is 1 / strength. Where a
+picture may have several classes, each is told from the rest, and mean average precision takes the place of accuracy.
 
 Few shots (Zhou et al., 2022, arXiv:2109.01134): n training pictures of each class and min(n, 4) for validation, drawn
 anew by each seed, the pictures of fewer shots among those of more; no second fit. Works on features of any backbone;
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from awase.errors import DataError
-from awase.evaluation.logistic import ROUGHLY, Linear, cross_entropy, regression
+from awase.evaluation.logistic import ROUGHLY, Linear, binary_cross_entropy, cross_entropy, regression
+from awase.evaluation.ranking import mean_average_precision
 
 A_DECADE = 8  # strengths; an exponent counts eighths of a decade
 WEAKEST, STRONGEST = -6 * A_DECADE, 6 * A_DECADE
@@ -28,7 +30,7 @@ FEW_FOR_VALIDATION = 4
 
 @dataclass(frozen=True)
 class Features:
-    """rows: (N, F) float32. targets: (N,) int64."""
+    """rows: (N, F) float32. targets: (N,) int64 classes, or (N, C) bool where a picture may have several."""
 
     rows: np.ndarray
     targets: np.ndarray
@@ -45,7 +47,8 @@ class Features:
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted classifier and how its strength was chosen. tried: strength -> validation accuracy, weakest first."""
+    """A fitted classifier and how its strength was chosen. tried: strength -> validation accuracy, or mean average
+    precision, weakest first."""
 
     linear: Linear
     strength: float
@@ -53,16 +56,18 @@ class Probe:
 
 
 def fit_probe(train: Features, classes: int, validation: Features | None = None, seed: int = 0) -> Probe:
-    """A classifier from all of `train`. Without `validation`, a fifth of each class of `train` chooses the strength.
+    """A classifier from all of `train`. Without `validation`, a fifth of each class of `train` (of all pictures, where
+    they have several classes) chooses the strength.
 
     Raises DataError where fewer than two classes have training pictures, or a feature is not a number."""
     if validation is None:
-        last = _draw(train.targets, lambda count: max(count // HELD_OUT, min(1, count - 1)), seed)
+        classes_of = train.targets if train.targets.ndim == 1 else np.zeros(len(train), np.int64)
+        last = draw(classes_of, lambda count: max(count // HELD_OUT, min(1, count - 1)), seed)
         if not last.any():
             raise DataError("no class has two training pictures, so none is left to choose the strength on")
         train, validation = train[~last], train[last]
     best, tried, near = _chosen(train, classes, validation)
-    return Probe(_fitted(train + validation, classes, best, near), _strength(best), tried)
+    return Probe(_fitted(train + validation, classes, best, near), strength_of(best), tried)
 
 
 def fit_few_shot_probe(
@@ -70,13 +75,13 @@ def fit_few_shot_probe(
 ) -> Probe:
     """A classifier from `shots` pictures of each class; all, where a class has fewer. Without `validation`, pictures of
     `train` that were not drawn choose the strength. Raises DataError where there are none."""
-    drawn = _draw(train.targets, lambda count: min(shots, count), seed)
+    drawn = draw(train.targets, lambda count: min(shots, count), seed)
     rest = train[~drawn] if validation is None else validation
-    few = _draw(rest.targets, lambda count: min(shots, FEW_FOR_VALIDATION, count), seed)
+    few = draw(rest.targets, lambda count: min(shots, FEW_FOR_VALIDATION, count), seed)
     if not few.any():
         raise DataError(f"beside {shots} training pictures of each class none are left to choose the strength on")
     best, tried, near = _chosen(train[drawn], classes, rest[few])
-    return Probe(_fitted(train[drawn], classes, best, near), _strength(best), tried)
+    return Probe(_fitted(train[drawn], classes, best, near), strength_of(best), tried)
 
 
 def sweep(score: Callable[[int], tuple[float, float]]) -> int:
@@ -93,21 +98,27 @@ def sweep(score: Callable[[int], tuple[float, float]]) -> int:
 
 
 def _chosen(train: Features, classes: int, validation: Features) -> tuple[int, dict[float, float], Linear]:
-    """(the best exponent, validation accuracy at each strength, nearly the classifier at the best)."""
+    """(the best exponent, what `_merit` says of each strength, nearly the classifier at the best)."""
     _check(train)
     problem = regression(train.rows, train.targets, classes)
     solutions: dict[int, np.ndarray] = {}
-    accuracies: dict[float, float] = {}
+    tried: dict[float, float] = {}
 
     def score(exponent: int) -> tuple[float, float]:
-        solutions[exponent] = problem.fit(_strength(exponent), _between(solutions, exponent), ROUGHLY)
-        logits = problem.linear(solutions[exponent]).logits(validation.rows)
-        loss, _ = cross_entropy(logits, validation.targets)
-        accuracies[_strength(exponent)] = float((logits.argmax(axis=1) == validation.targets).mean())
-        return accuracies[_strength(exponent)], -loss
+        solutions[exponent] = problem.fit(strength_of(exponent), _between(solutions, exponent), ROUGHLY)
+        tried[strength_of(exponent)], loss = _merit(problem.linear(solutions[exponent]), validation)
+        return tried[strength_of(exponent)], -loss
 
     best = sweep(score)
-    return best, dict(sorted(accuracies.items())), problem.linear(solutions[best])
+    return best, dict(sorted(tried.items())), problem.linear(solutions[best])
+
+
+def _merit(linear: Linear, validation: Features) -> tuple[float, float]:
+    """Accuracy, or mean average precision where pictures have several classes; and the loss."""
+    logits, targets = linear.logits(validation.rows), validation.targets
+    if targets.ndim == 2:
+        return mean_average_precision(logits, targets), binary_cross_entropy(logits, targets)[0]
+    return float((logits.argmax(axis=1) == targets).mean()), cross_entropy(logits, targets)[0]
 
 
 def _between(solutions: dict[int, np.ndarray], exponent: int) -> np.ndarray | None:
@@ -123,14 +134,14 @@ def _between(solutions: dict[int, np.ndarray], exponent: int) -> np.ndarray | No
 
 def _fitted(data: Features, classes: int, exponent: int, near: Linear) -> Linear:
     problem = regression(data.rows, data.targets, classes)
-    return problem.linear(problem.fit(_strength(exponent), problem.solution(near)))
+    return problem.linear(problem.fit(strength_of(exponent), problem.solution(near)))
 
 
-def _strength(exponent: int) -> float:
+def strength_of(exponent: int) -> float:
     return float(10.0 ** (exponent / A_DECADE))
 
 
-def _draw(targets: np.ndarray, how_many: Callable[[int], int], seed: int) -> np.ndarray:
+def draw(targets: np.ndarray, how_many: Callable[[int], int], seed: int) -> np.ndarray:
     """(N,) bool: of each class `how_many(its pictures)`, drawn so that more of a seed hold fewer of that seed."""
     order = np.random.default_rng(seed).permutation(len(targets))
     drawn = np.zeros(len(targets), bool)
@@ -141,7 +152,7 @@ def _draw(targets: np.ndarray, how_many: Callable[[int], int], seed: int) -> np.
 
 
 def _check(train: Features) -> None:
-    present = len(np.unique(train.targets))
+    present = len(np.unique(train.targets)) if train.targets.ndim == 1 else int(train.targets.any(axis=0).sum())
     if present < 2:
         raise DataError(f"a classifier needs training pictures of two classes at least; here are {present}")
     if not np.isfinite(train.rows).all():

@@ -85,6 +85,14 @@ def average_precision(columns: Iterable[Column], seed: int = 0) -> dict[str, Fig
     return figures
 
 
+def mean_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """ "map" of (N, C) scores and booleans without an interval: for choosing among many. NaN where no class has any."""
+    once = np.ones((1, len(scores)), np.uint16)
+    filled = np.flatnonzero(positive.any(axis=0))
+    each = [_precisions(scores[:, c], positive[:, c], once)[0, 0] for c in filled]
+    return float(np.mean(each)) if each else float("nan")
+
+
 def _precisions(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(2, B) average precision at all points and at eleven, for (B, N) counts of each picture; NaN where a row of
     `weights` holds no picture of the class."""

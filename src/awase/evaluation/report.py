@@ -31,6 +31,7 @@ from awase.evaluation.words import (
     written_interval,
 )
 
+FEW_FAILURES = 5  # the others are folded
 FEW_SETS = 3  # up to so many are shown open
 EXAMPLES = 12  # of one result at most; half of it where there are many results
 MANY_RESULTS = 20
@@ -109,9 +110,16 @@ def _pictures(result: Result) -> int:
 
 
 def _failures(failures: Sequence[str]) -> str:
-    lines = "".join(f"<li>{text(failure)}</li>" for failure in failures)
+    if not failures:
+        return ""
+    first, rest = (
+        f'<ul class="notes">{"".join(f"<li>{text(failure)}</li>" for failure in some)}</ul>'
+        for some in (failures[:FEW_FAILURES], failures[FEW_FAILURES:])
+    )
+    more = len(failures) - FEW_FAILURES
+    folded = f'<details class="more"><summary>and {more:,} more</summary>{rest}</details>' if more > 0 else ""
     heading = f"<h3>{counted(len(failures), 'job')} could not be evaluated</h3>"
-    return f'<section class="card warning">{heading}<ul class="notes">{lines}</ul></section>' if failures else ""
+    return f'<section class="card warning">{heading}{first}{folded}</section>'
 
 
 def _cards(found: Sequence[Headline], shared: Sequence[Headline], tasks: Sequence[str]) -> str:
@@ -240,7 +248,8 @@ def rows_section(
     key = [f'<span class="{look}"><i></i>{text(name)}</span>' for look, name in legend]
     if any(row.chance is not None for row in rows):
         key.append('<span class="dash"><i></i>guessing</span>')
-    key.append("<span>dot: value, band: 95 % interval</span>")
+    if any(mark.interval for row in rows for mark in row.marks):
+        key.append("<span>dot: value, band: 95 % interval</span>")
     drawn = "".join(_row(row, axis, anchors.get(row.label), bars) for row in rows)
     scale = f'<svg class="track" role="img">{plots.ticks(axis)}</svg>'
     scale = f'<div class="row axis"><span class="label"></span>{scale}<span class="values"></span></div>'

@@ -217,9 +217,8 @@ def _mean_recall_interval(
 
 def _notes(found: Ranks, captioned: np.ndarray) -> list[str]:
     captions, pictures = len(found.text_to_picture_best), len(found.picture_to_text_best)
-    notes = [f"{captions:,} captions of {len(captioned):,} pictures, among {pictures:,} pictures"]
-    if silent := pictures - len(captioned):
-        notes.append(f"{silent:,} pictures have no caption: candidates, never queries")
+    there = f"among {pictures:,}, of which those without one are never asked for" if pictures > len(captioned) else ""
+    notes = [f"{captions:,} captions of {len(captioned):,} pictures{', ' if there else ''}{there}"]
     for way, best, worst in (
         ("text to picture", found.text_to_picture_best, found.text_to_picture_worst),
         ("picture to text", found.picture_to_text_best[captioned], found.picture_to_text_worst[captioned]),

@@ -8,25 +8,33 @@ how far accuracy lies above a line fitted, on logit axes, to models of a kind (T
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
-from awase.clip import Clip, unit
+from awase.clip import Clip
+from awase.datasets.hashing import content_of
 from awase.datasets.labelled import Labelled
 from awase.encoding.families import Preprocessing
-from awase.encoding.pictures import Picture
-from awase.encoding.pipeline import encode_stream
+from awase.encoding.pictures import Limits, Picture, name_of
 from awase.encoding.preprocessing import prepare_source
 from awase.errors import DataError, UsageError
+from awase.evaluation.classification import answer
 from awase.evaluation.corruptions import CORRUPTIONS, SEVERITIES, SIZE, corrupt
 from awase.evaluation.intervals import bootstrap, clustered_proportion, proportion
 from awase.evaluation.provenance import provenance
 from awase.evaluation.results import Figure, Result
+from awase.evaluation.vectors import picture_vectors
 from awase.evaluation.zero_shot import ZeroShot, zero_shot_logits
 
 PICTURES = 200  # times 75 settings and the clean one: minutes, and intervals of 3 points for the mean
+SQUARE = Preprocessing(SIZE)
 EDGE = 1e-3  # accuracies are kept this far from 0 and 1, where a logit has no end
 
 
@@ -46,17 +54,21 @@ def robustness(
 ) -> Result:
     """Zero-shot top-1 under each corruption, its mean, and that mean as a share of clean accuracy.
 
-    pictures: how many at most, drawn by `seed`, None for all; each is encoded once for each corruption and severity.
+    pictures: how many at most, drawn by `seed`, None for all; each is encoded once for each corruption and severity,
+    and kept as all vectors are, so that a killed run goes on.
     reference: another model's error under each corruption, mean over severities, for the mCE. line: (slope, intercept)
     of logit(corrupted accuracy) on logit(clean accuracy), for effective robustness. items: "correct" (under what share
     of the settings a picture is right), "clean", "picture". Raises DataError for pictures of several classes."""
     _check(data, corruptions, severities, reference)
     found = zero_shot_logits(clip, data, language, templates)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(found.pictures))[:pictures])
+    drawn = [data.pictures[i] for i in found.pictures[chosen]]
+    clear = [Corrupted(picture, content_of(picture), "", 0, seed, clip.limits) for picture in drawn]
     settings = [("clean", 0), *((name, severity) for name in corruptions for severity in severities)]
     right = {}
     for done, (name, severity) in enumerate(settings):
-        right[name, severity] = _correct(clip, data, found, chosen, name, severity, seed)
+        changed = [replace(picture, corruption=name, severity=severity) for picture in clear]
+        right[name, severity] = _correct(clip, data, found, chosen, changed)
         if progress:
             progress(done + 1, len(settings))
     clean = right.pop(("clean", 0))
@@ -116,6 +128,40 @@ def effective_robustness(shifted: float, clean: float, line: tuple[float, float]
     return float(shifted - foretold)
 
 
+@dataclass(frozen=True)
+class Corrupted:
+    """A picture as a square of SIZE pixels under a corruption, made each time that it is opened; severity 0 is the
+    square alone. Chance depends on the seed and on what the picture holds, not on where it stands.
+
+    original: what `content_of` says of the picture."""
+
+    picture: Picture
+    original: bytes
+    corruption: str
+    severity: int
+    seed: int
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        return f"{name_of(self.picture)} under {self.corruption}, severity {self.severity}"
+
+    @cached_property
+    def content(self) -> bytes:
+        said = f"{self.corruption} {self.severity} {self.seed} {SIZE}".encode()
+        return hashlib.sha256(self.original + said).digest()
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        pixels = prepare_source(self.picture, SQUARE, self.limits)
+        if self.severity:
+            chance = int.from_bytes(self.original[:6], "little") ^ self.seed
+            pixels = corrupt(pixels, self.corruption, self.severity, chance)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+        file.seek(0)
+        return file
+
+
 # ---- parts ----------------------------------------------------------------------------------------------------------
 
 
@@ -133,26 +179,14 @@ def _check(
 
 
 def _correct(
-    clip: Clip, data: Labelled, found: ZeroShot, chosen: np.ndarray, name: str, severity: int, seed: int
+    clip: Clip, data: Labelled, found: ZeroShot, chosen: np.ndarray, pictures: Sequence[Picture]
 ) -> np.ndarray:
-    """(n,) bool: which of the chosen pictures are answered rightly under a corruption; severity 0 is none."""
-    square = Preprocessing(SIZE)
-
-    def prepare(index: Picture) -> np.ndarray:
-        row = cast(int, index)
-        pixels = prepare_source(data.pictures[found.pictures[row]], square, clip.limits)
-        return clip.prepare(corrupt(pixels, name, severity, seed * len(data) + row) if severity else pixels)
-
-    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        return {"vectors": unit(clip.engine.images(pixels, ("vectors",))["vectors"])}
-
-    right = []
-    for encoded in encode_stream(cast(list[Picture], chosen.tolist()), prepare, run, clip.batch_size):
-        if encoded.error:
-            raise encoded.error
-        cosines = found.classes @ encoded.outputs["vectors"] if encoded.outputs else np.empty(0)
-        right.append(int(cosines.argmax()) == found.targets[chosen[encoded.index]])
-    return np.array(right)
+    """(n,) bool: which of the chosen pictures are answered rightly as they are now."""
+    changed = replace(data, pictures=pictures, targets=data.targets[found.pictures[chosen]], groups={})
+    seen = picture_vectors(clip, changed, found.reads)
+    if seen.errors:  # it could be read a moment ago
+        raise seen.errors[0]
+    return answer(found.vectors_of(seen.rows), found.classes, found.scoring, found.targets[chosen]).correct
 
 
 def _accuracy(right: np.ndarray) -> Figure:
@@ -175,5 +209,5 @@ def _rows(corruptions: Sequence[str], severities: Sequence[int], corrupted: np.n
 def _notes(used: int, there: int, corruptions: Sequence[str]) -> list[str]:
     notes = [f"{used:,} of {there:,} pictures were drawn"] if used < there else []
     if "frost" in corruptions:
-        notes.append("frost is drawn here, not photographed: its figures do not compare with published ones")
+        notes.append("frost is drawn in the colours of the authors' photographs: near published figures, not equal")
     return notes

@@ -37,6 +37,7 @@ from awase.evaluation.results import SCHEMA, Figure, Result
 
 THUMBNAIL = 144  # pixels of the longer side: twice what a phone gives an example, for sharp screens
 RESULTS, REPORT = "results.json", "report.html"
+OBJECTS = ("metrics", "intervals", "counts", "settings", "provenance")  # of a piece, on which a page rests
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ class Run:
         """Whether a result is there already that answers the same question of the same data."""
         path = self.folder / "pieces" / f"{key}.json"
         return path.is_file() and _read_json(path).get("asked") == plain(asked)
+
+    def replaces(self, key: str, result: Result) -> bool:
+        """Whether `add` would put this result in the place of one that says something else."""
+        path = self.folder / "pieces" / f"{key}.json"
+        former = _read_json(path) if path.is_file() else {}
+        now = plain(result.to_json())
+        return bool(former) and any(former.get(part) != now[part] for part in ("n", "metrics", "settings"))
 
     def add(self, key: str, result: Result, asked: Mapping[str, Any] | None = None, seconds: float = 0.0) -> None:
         """Keeps one result; a former one of the same key is replaced. asked: what `holds` compares."""
@@ -89,7 +97,7 @@ class Run:
         failures: what could not be evaluated and why, a line each."""
         from awase.evaluation.report import write_report
 
-        pieces = {key: _read_json(self.folder / "pieces" / f"{key}.json") for key in self.keys()}
+        pieces = {key: _read_piece(self.folder / "pieces" / f"{key}.json") for key in self.keys()}
         results = [
             {"key": key} | {name: value for name, value in piece.items() if name not in ("tables", "examples", "asked")}
             for key, piece in pieces.items()
@@ -107,8 +115,10 @@ def open_run(folder: Path, stamp: Mapping[str, Any]) -> Run:
     known = folder / "run.json"
     if known.is_file():
         model = _read_json(known).get("model")
+        if not isinstance(model, dict):
+            raise DataError(f"{known} is damaged: it names no model; give a new or an empty folder")
         if model != plain(stamp):
-            theirs, ours = _called(model or {}), _called(stamp)
+            theirs, ours = _called(model), _called(stamp)
             raise UsageError(f"{folder} holds results of {theirs}, and this is {ours}; give another folder")
     elif folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is no run folder and is not empty; give a new or an empty folder")
@@ -119,7 +129,7 @@ def open_run(folder: Path, stamp: Mapping[str, Any]) -> Run:
 
 def _called(stamp: Mapping[str, Any]) -> str:
     fingerprint = str(stamp.get("fingerprint", ""))[:12]
-    return f"{stamp.get('name')} ({fingerprint}, {stamp.get('engine')} {stamp.get('precision')})"
+    return f"{stamp.get('name') or stamp.get('family')} ({fingerprint}, {stamp.get('engine')} {stamp.get('precision')})"
 
 
 def read_run(folder: Path) -> list[Result]:
@@ -290,10 +300,18 @@ def write(path: Path, content: bytes) -> None:
         raise DataError(f"{path} cannot be written ({problem.strerror}); give a folder that can") from problem
 
 
+def _read_piece(path: Path) -> dict[str, Any]:
+    found = _read_json(path)
+    for part in ("task", "data", "split", "model", *OBJECTS):
+        if not isinstance(found.get(part), dict if part in OBJECTS else str):
+            raise DataError(f"{path} is damaged: {part!r} is not there; remove it and give the command again")
+    return found
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise DataError(f"{path} cannot be read ({problem}); remove it and give the command again") from problem
     if not isinstance(found, dict):
         raise DataError(f"{path} is damaged: an object is expected; remove it and give the command again")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from awase.evaluation import plots
-from awase.evaluation.markup import lang, table, text, titled
+from awase.evaluation.markup import lang, listed, table, text, titled
 from awase.evaluation.results import Figure, Result
 from awase.evaluation.runs import slug
 from awase.evaluation.words import PART, headline_of, task_name, word_for, written, written_interval
@@ -101,9 +101,16 @@ def _figure_cells(name: str, figure: Figure | None) -> str:
 
 
 def _notes(variants: Variants) -> str:
-    notes = list(dict.fromkeys(note for result in variants.values() for note in result.notes))
-    lines = "".join(f"<li>{text(note)}</li>" for note in notes)
-    return f'<h4>Worth knowing</h4><ul class="notes">{lines}</ul>' if notes else ""
+    """Each note once, with the languages that it is about where they are not all."""
+    about: dict[str, list[str]] = {}
+    for variant, result in variants.items():
+        for note in dict.fromkeys(result.notes):
+            about.setdefault(note, []).append(variant)
+    lines = "".join(
+        f"<li>{text(note if len(its) == len(variants) else f'{listed(its)}: {note}')}</li>"
+        for note, its in about.items()
+    )
+    return f'<h4>Worth knowing</h4><ul class="notes">{lines}</ul>' if lines else ""
 
 
 # ---- charts ----------------------------------------------------------------------------------------------------------

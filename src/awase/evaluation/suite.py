@@ -14,7 +14,8 @@
     tasks = ["retrieval"]
     captions = ["captions", "captions_ja"]
 
-Every (task, set, language) is one job, done once. Knows how jobs are made and kept, not how a measure works.
+Every (task, set, language) is one job, done once. Of a backbone that is no Clip only linear probes are made. Knows how
+jobs are made and kept, not how a measure works.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import difflib
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from typing import Any
 from awase import __version__
 from awase.clip import Clip
 from awase.datasets import Captioned, Found, Labelled, data_hash, find_sets, open_captioned
-from awase.errors import AwaseError, UsageError
+from awase.datasets.splits import choose
+from awase.errors import AwaseError, CheckpointError, DataError, UsageError
+from awase.evaluation.backbones import Backbone
 from awase.evaluation.results import Result
 from awase.evaluation.runs import Run, slug
 from awase.evaluation.sampling import few_captioned, few_labelled
@@ -63,7 +66,7 @@ class Entry:
     definition: str | None = None
     """A description that comes with awase, for pictures of a published set: its names, templates and metric."""
     train: str = "train"
-    """Linear probes: the split that is fitted on."""
+    """Linear probes: the split that is fitted on. A set among several without it is passed over, as with languages."""
     validation: str | None = None
     """The split on which a linear probe's strength or a temperature is chosen; None: a part of `train`, or nothing."""
     shots: tuple[int, ...] = ()
@@ -216,7 +219,31 @@ def _variants(entry: Entry, task: str) -> tuple[str, ...]:
 def _has(entry: Entry, found: Found, task: str, variant: str) -> bool:
     if found.kind != ("labelled" if task in OF_LABELLED else "captioned"):
         return False
-    return task == "linear-probe" or entry.definition is not None or variant in _offers(found)
+    if task == "linear-probe":
+        return _can_be_fitted(entry, found)
+    return entry.definition is not None or variant in _offers(found)
+
+
+def _can_be_fitted(entry: Entry, found: Found) -> bool:
+    """Whether a set has pictures to fit a probe on beside those that are measured."""
+    try:
+        train, measured = (choose(found.name, found.splits, split) for split in (entry.train, entry.split))
+    except DataError:
+        return False
+    return train != measured
+
+
+def with_probes(suite: Suite, task: str) -> Suite:
+    """The labelled sets of a suite on which a linear probe can be fitted, with one task: the two sides of zero-shot
+    against a probe. Raises UsageError where there is none."""
+    entries = []
+    for entry in suite.sets:
+        sets = find_sets(_located(suite.data, entry.path)) if set(entry.tasks) & set(OF_LABELLED) else []
+        if any(_has(entry, found, "linear-probe", "features") for found in sets):
+            entries.append(replace(entry, tasks=(task,), shots=()))
+    if not entries:
+        raise UsageError(f"{suite.name}: no set has classes and pictures to fit a linear probe on")
+    return replace(suite, sets=tuple(entries))
 
 
 def _offers(found: Found) -> tuple[str, ...]:
@@ -227,21 +254,26 @@ def _offers(found: Found) -> tuple[str, ...]:
 # ---- doing them ------------------------------------------------------------------------------------------------------
 
 
-def run_suite(clip: Clip, suite: Suite, run: Run, quick: bool = False, watch: Watch | None = None) -> Outcome:
+def run_suite(
+    model: Clip | Backbone, suite: Suite, run: Run, quick: bool = False, watch: Watch | None = None
+) -> Outcome:
     """Does every job that the run does not hold yet, and keeps each result as soon as it is known.
 
     quick: a dozen pictures of each set, to see that everything works. A job that fails is named among the failures, and
-    the others are done all the same. Ends by writing results.json and the report: the same as if nothing had been
-    killed on the way, for days and durations stand only in the log."""
+    the others are done all the same, unless the model is damaged. Ends by writing results.json and the report: the same
+    as if nothing had been killed on the way, for days and durations stand only in the log."""
+    suite = suite if isinstance(model, Clip) else with_probes(suite, "linear-probe")
     jobs, outcome = jobs_of(suite), Outcome()
     for place, job in enumerate(jobs):
         if watch:
             watch(str(job), place, len(jobs))
         try:
-            if _kept(clip, job, run, quick):
+            if _kept(model, job, run, quick):
                 outcome.done += 1
             else:
                 outcome.kept += 1
+        except CheckpointError:  # the model itself: no job would fare better
+            raise
         except AwaseError as problem:
             outcome.failures.append(f"{job}: {problem}")
     if watch:
@@ -250,7 +282,7 @@ def run_suite(clip: Clip, suite: Suite, run: Run, quick: bool = False, watch: Wa
     return outcome
 
 
-def _kept(clip: Clip, job: Job, run: Run, quick: bool) -> bool:
+def _kept(model: Clip | Backbone, job: Job, run: Run, quick: bool) -> bool:
     """Whether there was anything to do: the run may hold an answer to the same question about the same data."""
     began = time.monotonic()
     entry, location = job.entry, job.found.location
@@ -262,15 +294,20 @@ def _kept(clip: Clip, job: Job, run: Run, quick: bool) -> bool:
     asked = {"awase": __version__, "job": str(job), "entry": asdict(entry), "quick": quick, "data": data_hash(data)}
     if run.holds(job.key, asked):
         return False
-    if isinstance(data, Captioned):
-        result = evaluate_captioned(clip, job.task, data)
+    if isinstance(data, Labelled):
+        result = _of_labelled(model, job, data, quick)
     else:
-        result = _of_labelled(clip, job, data, quick)
+        result = evaluate_captioned(_clip(model), job.task, data)
     run.add(job.key, result, asked, time.monotonic() - began)
     return True
 
 
-def _of_labelled(clip: Clip, job: Job, data: Labelled, quick: bool) -> Result:
+def _clip(model: Clip | Backbone) -> Clip:
+    assert isinstance(model, Clip)  # of a backbone `run_suite` asks for linear probes only
+    return model
+
+
+def _of_labelled(model: Clip | Backbone, job: Job, data: Labelled, quick: bool) -> Result:
     """With the other splits that a job names."""
     from awase.evaluation.linear_probe import linear_probe
 
@@ -278,8 +315,8 @@ def _of_labelled(clip: Clip, job: Job, data: Labelled, quick: bool) -> Result:
     other = partial(_labelled, job.found.location, definition=entry.definition, label=job.label, quick=quick)
     validation = other(entry.validation) if entry.validation else None
     if job.task == "linear-probe":
-        return linear_probe(clip, other(entry.train), data, validation, entry.shots or None, entry.seeds)
-    return evaluate_labelled(clip, job.task, data, job.variant, entry.templates, validation, entry.pictures)
+        return linear_probe(model, other(entry.train), data, validation, entry.shots or None, entry.seeds)
+    return evaluate_labelled(_clip(model), job.task, data, job.variant, entry.templates, validation, entry.pictures)
 
 
 @lru_cache(maxsize=4)  # the tasks and languages of one set follow each other

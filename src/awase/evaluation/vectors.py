@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,8 @@ from awase.datasets.captioned import Captioned
 from awase.datasets.hashing import pictures_hash
 from awase.datasets.labelled import Labelled
 from awase.encoding.caches import cache_folder, write_atomically
-from awase.encoding.pictures import name_of
+from awase.encoding.pictures import Picture, name_of
+from awase.encoding.pipeline import Encoded
 from awase.encoding.prompts import language_of
 from awase.errors import DataError, EngineError, PictureError, UsageError
 
@@ -55,14 +56,30 @@ def picture_vectors(
 
     Raises DataError where no picture can be read, EngineError where the tower answers with NaN or infinity, UsageError
     for streams, which no second run could read."""
+
+    def stream(pictures: Iterator[Picture]) -> Iterator[Encoded]:
+        return clip.stream(pictures, output)
+
+    return rows_of_pictures({"stamp": clip.stamp(), "output": output}, data, stream, output, progress)
+
+
+def rows_of_pictures(
+    facts: Mapping[str, Any] | None,
+    data: Labelled | Captioned,
+    stream: Callable[[Iterator[Picture]], Iterator[Encoded]],
+    output: str,
+    progress: Progress | None = None,
+) -> PictureVectors:
+    """The same by any way of encoding. facts: what rows depend on beside the pictures; None keeps nothing."""
     if streams := [name_of(picture) for picture in data.pictures if hasattr(picture, "read")]:
         raise UsageError(f"{streams[0]} can be read only once; give a data set paths, bytes or arrays")
     count = len(data.pictures)
-    rows = _Rows(_folder(clip, output=output, pictures=pictures_hash(data.pictures)), count, PICTURES_A_PIECE)
+    folder = None if facts is None else _folder({**facts, "pictures": pictures_hash(data.pictures)})
+    rows = _Rows(folder, count, PICTURES_A_PIECE)
     missing = rows.missing()
     errors = []
     try:
-        for found in clip.stream((data.pictures[i] for i in missing), output):
+        for found in stream(data.pictures[i] for i in missing):
             if found.error:
                 errors.append(found.error)
             elif found.outputs:
@@ -84,7 +101,8 @@ def sentence_vectors(
 ) -> tuple[np.ndarray, list[str]]:
     """((M, D) float32 unit vectors, remarks): remarks say how many sentences were cut or are in a strange language."""
     digest = hashlib.sha256(json.dumps(list(sentences)).encode()).hexdigest()
-    rows = _Rows(_folder(clip, output="sentences", sentences=digest), len(sentences), SENTENCES_A_PIECE)
+    folder = _folder({"stamp": clip.stamp(), "output": "sentences", "sentences": digest})
+    rows = _Rows(folder, len(sentences), SENTENCES_A_PIECE)
     unknown = set((rows.missing() // SENTENCES_A_PIECE).tolist())
     for start in range(0, len(sentences), SENTENCES_A_PIECE):
         if start // SENTENCES_A_PIECE in unknown:
@@ -124,24 +142,25 @@ def _remarks(clip: Clip, sentences: Sequence[str]) -> list[str]:
     return remarks
 
 
-def _folder(clip: Clip, **what: str) -> Path:
-    facts: dict[str, Any] = {"awase": __version__, "stamp": clip.stamp(), **what}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+def _folder(facts: Mapping[str, Any]) -> Path:
+    said = json.dumps({"awase": __version__, **facts}, sort_keys=True, default=str)
+    digest = hashlib.sha256(said.encode()).hexdigest()
     return cache_folder() / "vectors" / digest[:32]
 
 
 class _Rows:
-    """(count, D) float32 `values`, NaN where not known, kept in `folder` as files of `piece` rows."""
+    """(count, D) float32 `values`, NaN where not known, kept in `folder`, if any, as files of `piece` rows."""
 
-    def __init__(self, folder: Path, count: int, piece: int) -> None:
+    def __init__(self, folder: Path | None, count: int, piece: int) -> None:
         self._folder, self._count, self._piece = folder, count, piece
         self._unwritten: set[int] = set()
         self.values = np.empty((count, 0), np.float32)
-        for number in range(-(-count // piece)):
+        for number in range(-(-count // piece) if folder else 0):
             with contextlib.suppress(OSError, ValueError, EOFError):  # absent or damaged: made again
                 self._place(number * piece, np.load(self._file(number)))
 
     def _file(self, number: int) -> Path:
+        assert self._folder  # whoever asks has looked
         return self._folder / f"{number:06}.npy"
 
     def _place(self, start: int, rows: np.ndarray) -> None:
@@ -164,7 +183,7 @@ class _Rows:
         self._unwritten.add(number)
 
     def flush(self) -> None:
-        for number in self._unwritten:
+        for number in self._unwritten if self._folder else ():
             content = io.BytesIO()
             np.save(content, self.values[number * self._piece : (number + 1) * self._piece])
             write_atomically(self._file(number), content.getvalue())

@@ -26,16 +26,18 @@ LANGUAGES = {"en": "English", "ja": "Japanese"}
 
 @dataclass(frozen=True)
 class Word:
-    """How a figure is called. share: a fraction, written in per cent. rises: more is better."""
+    """How a figure is called. share: a fraction, written in per cent. rises: more is better. way: of two, which."""
 
     name: str
     share: bool = True
     rises: bool = True
+    way: str = ""
 
 
 _WORDS = {
     "top1": Word("Top-1 accuracy"),
     "top5": Word("Top-5 accuracy"),
+    "mean_top1_top5": Word("Mean of top-1 and top-5 accuracy"),
     "mean_per_class": Word("Accuracy, mean over classes"),
     "roc_auc": Word("Area under the ROC curve"),
     "map": Word("Mean average precision"),
@@ -47,6 +49,7 @@ _WORDS = {
     "classwise_ece": Word("Calibration error, mean over classes", rises=False),
     "error_rate": Word("Wrong among the answered", rises=False),
     "set_size": Word("Mean size of the sets", share=False, rises=False),
+    "jpeg_compression": Word("JPEG compression"),
     "clean": Word("Accuracy on clean pictures"),
     "relative": Word("Share of clean accuracy that is kept"),
     "mce": Word("Mean corruption error", rises=False),
@@ -56,10 +59,15 @@ _WORDS = {
     "mean_recall": Word("Mean recall"),
     "effective_robustness": Word("Effective robustness"),
     "accuracy": Word("Accuracy"),
+    "mean_over_kinds": Word("Accuracy, mean over kinds"),
+    "text": Word("Both captions found"),
+    "image": Word("Both pictures found"),
+    "group": Word("All of a pair right"),
 }
 MEASURES = {  # by which two results are compared
     "correct": Word("Accuracy"),
-    "reciprocal_rank": Word("Mean reciprocal rank, sentence → picture", share=False),
+    "text_to_picture": Word("Mean reciprocal rank, sentence → picture", share=False, way="sentence → picture"),
+    "picture_to_text": Word("Mean reciprocal rank, picture → sentence", share=False, way="picture → sentence"),
     "clip_score": Word("CLIPScore", share=False),
 }
 PART = ", "  # between a figure's name and the group of pictures that it is about

@@ -23,13 +23,16 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    from rich.markup import escape
+
+    from awase.evaluation.provenance import stamp_of
     from awase.evaluation.runs import REPORT, open_run, plain, read_run
     from awase.evaluation.suite import read_suite, run_suite
     from awase.evaluation.summary import headlines
 
     suite = read_suite(given.suite, given.data)
     clip = open_clip(given)
-    run = open_run(given.out, clip.stamp())
+    run = open_run(given.out, stamp_of(clip))
     with watching(suite.name) as move:
         outcome = run_suite(clip, suite, run, given.quick, lambda what, done, total: move(done, total, what))
     if outcome.kept:
@@ -41,12 +44,15 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print_json(plain({"run": str(given.out), "summary": [headline.to_json() for headline in found]}))
     else:
-        shown = table("", f"Means over sets, each counted once. Report: {given.out / REPORT}")
+        shown = table("", "Means over sets, each counted once.")
+        shown.padding = (0, 1, 0, 0)
         for column in ("task", "in", "sets", "figure", "value", "95 % interval", "n"):
-            shown.add_column(column, justify="right" if column in ("sets", "value", "n") else "left")
+            right = column in ("sets", "value", "n")
+            shown.add_column(column, justify="right" if right else "left", no_wrap=column not in ("task", "figure"))
         for headline in found:
             shown.add_row(*headline.words())
-        show(shown, f"[dim]{clip.runs_on}[/dim]")
+        show(shown if found else "There is no result.", f"[dim]{escape(clip.runs_on)}[/dim]")
+    notice(f"report: {given.out / REPORT}")
     unreadable = [result.data for result in results if has_unreadable(result)]
     if unreadable:
         notice(f"pictures of {', '.join(dict.fromkeys(unreadable))} could not be read; the report names them")

@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from awase.cli.evaluate.showing import add_output_flags, deliver, run_of, watching
-from awase.cli.options import add_model_flags, add_picture_flags, open_clip
+from awase.cli.evaluate.showing import add_output_flags, deliver, open_model, run_of, watching
+from awase.cli.options import add_model_flags, add_picture_flags, limits_from, open_clip
 from awase.errors import UsageError
 
 if TYPE_CHECKING:
+    from awase.clip import Clip
     from awase.datasets import Labelled
+    from awase.evaluation.backbones import Backbone
 
 LABELLED = {
     "zero-shot": "how often is the likeliest class name the right one",
@@ -32,13 +34,16 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         if name == "calibration":
             parser.add_argument("--validation", metavar="S", help="split on which a temperature is chosen")
         if name == "robustness":
-            parser.add_argument("--pictures", type=int, metavar="N", help="at most so many, drawn (default: all)")
+            parser.add_argument("--pictures", type=int, metavar="N", help="at most so many, drawn (default: 200)")
     parser = _parser(kinds, "linear-probe", "a linear classifier on the model's features", run_probe, split="--test")
     _add_class_flags(parser)
     _add_probe_flags(parser)
     for name, says in CAPTIONED.items():
         parser = _parser(kinds, name, says, run_captioned)
         parser.add_argument("--captions", default="captions", metavar="C", help="column of sentences, as captions_ja")
+        if name == "composition":
+            parser.add_argument("--published", action="store_true", help="DATA is ARO's, SugarCrepe's or Winoground's")
+            parser.add_argument("--pictures", metavar="DIR", help="where ARO's or SugarCrepe's pictures lie")
 
 
 def _parser(
@@ -67,10 +72,12 @@ def _add_word_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", metavar="L", help="of the class names: en, ja (default: en where there are any)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--template", metavar="T", help='a sentence with {} for the class, as "a drawing of a {}."')
-    which.add_argument("--templates", metavar="NAME", help="simple, ensemble, ... (default: the set's own, or simple)")
+    says = "as simple, ensemble, kinds, or a .json or .txt file (default: the set's own, or simple)"
+    which.add_argument("--templates", metavar="NAME", help=says)
 
 
 def _add_probe_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", metavar="B", help="instead of the model: timm:NAME, FILE.onnx or features:MODEL")
     parser.add_argument("--train", default="train", metavar="S", help="split that is fitted on (train)")
     parser.add_argument("--validation", metavar="S", help="split that chooses the strength (default: a fifth of train)")
     parser.add_argument("--shots", metavar="1,4,16", help="also with so many pictures of each class")
@@ -101,9 +108,22 @@ def run_probe(given: argparse.Namespace) -> int:
         raise UsageError(f"--seeds {given.seeds}: at least 1")
     train, test = _open(given, given.train), _open(given, given.split)
     validation = _open(given, given.validation) if given.validation else None
-    clip = open_clip(given)
-    run = run_of(given, clip)
-    return deliver(given, clip, run, linear_probe(clip, train, test, validation, shots, given.seeds))
+    model = _probed(given)
+    run = run_of(given, model)
+    return deliver(given, model, run, linear_probe(model, train, test, validation, shots, given.seeds))
+
+
+def _probed(given: argparse.Namespace) -> Clip | Backbone:
+    from awase.evaluation.backbones import open_backbone
+    from awase.evaluation.sides import FEATURES
+
+    if given.backbone is None:
+        return open_clip(given)
+    if given.model or given.adapter:
+        raise UsageError("--backbone takes the place of --model and --adapter; give one of the two")
+    if given.backbone.startswith(FEATURES):  # what a probe reads of a model anyway
+        return open_model(given, given.backbone.removeprefix(FEATURES))
+    return open_backbone(given.backbone, given.threads, limits_from(given))
 
 
 def _open(given: argparse.Namespace, split: str | None) -> Labelled:
@@ -126,9 +146,21 @@ def run_captioned(given: argparse.Namespace) -> int:
     from awase.datasets import open_captioned
     from awase.evaluation.tasks import evaluate_captioned
 
+    if given.kind == "composition" and (given.published or given.pictures):
+        return _run_published(given)
     data = open_captioned(given.data, given.split, given.captions)
     clip = open_clip(given)
     run = run_of(given, clip)
     with watching(data.name) as bar:
         result = evaluate_captioned(clip, given.kind, data, bar)
+    return deliver(given, clip, run, result)
+
+
+def _run_published(given: argparse.Namespace) -> int:
+    from awase.evaluation.composition import published
+
+    clip = open_clip(given)
+    run = run_of(given, clip)
+    with watching(given.data) as bar:
+        result = published(clip, given.data, given.pictures, bar)
     return deliver(given, clip, run, result)

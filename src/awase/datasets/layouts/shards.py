@@ -94,7 +94,8 @@ def _row(key: str, files: dict[str, File]) -> Row | None:
         elif kind in LABEL:
             values["label"] = read_text(file).strip()
         elif kind in SENTENCES:
-            values["captions"] = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+            lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+            values.setdefault("captions", lines)  # the JSON object may know more of them
     return Row(key, picture, key, values) if picture or values else None
 
 

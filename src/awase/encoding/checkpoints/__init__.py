@@ -50,7 +50,11 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
 def write_checkpoint(checkpoint: Checkpoint, folder: str | Path, layout: Layout) -> None:
     """Writes a new folder in a layout, in float32; it appears when all of it is written.
 
-    Raises UsageError where the folder has content, CheckpointError where the layout has no such towers."""
+    Raises UsageError where the folder has content, CheckpointError where the layout has no such towers, or no place for
+    learned words."""
+    learned = checkpoint.architecture.text_rule.words or any(getattr(checkpoint.architecture.image, "prompts", ()))
+    if learned and layout != "awase":
+        raise CheckpointError(f"{checkpoint.source} has learned words or prompts, which only layout 'awase' can hold")
     write = {"huggingface": huggingface.write, "open_clip": open_clip.write, "awase": own.write}.get(layout)
     if write is None:
         raise UsageError(f"layout is {layout!r}; awase writes 'huggingface', 'open_clip' and 'awase'")

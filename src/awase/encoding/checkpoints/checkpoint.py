@@ -11,11 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from awase.encoding.families import Architecture, ModifiedResNet, Shape, VisionTransformer
+from awase.encoding.families import Architecture, ModifiedResNet, Shape, VisionTransformer, in_words
 from awase.encoding.published import PUBLISHED
 from awase.errors import CheckpointError, TensorMismatch
 
 Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint was derived from. fingerprint: of the one whose weights lie in a file. same_pictures: whether
+    the image tower is still that one's."""
+
+    fingerprint: str
+    same_pictures: bool
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,8 @@ class Checkpoint:
 
     source: a path or a hub name, for messages. layout: "openai", "open_clip", "huggingface", "awase" or "memory".
     fingerprint: SHA-256 (hex) of the weights and of every setting that takes part in a vector; it stands for them in
-    every cache and stamp. folder: where the tokenizer's files lie, if the checkpoint brings its own.
+    every cache and stamp. folder: where the tokenizer's files lie, if the checkpoint brings its own. origin: of one
+    that an adapter changed.
     It can be pickled, as a description of where the weights lie (one in memory: with them)."""
 
     architecture: Architecture
@@ -33,6 +43,7 @@ class Checkpoint:
     layout: str
     folder: Path | None
     load: Callable[[], dict[str, np.ndarray]]
+    origin: Origin | None = None
 
 
 def in_memory(
@@ -51,7 +62,7 @@ def in_memory(
 
 def settings_of(architecture: Architecture) -> str:
     """Everything of an architecture that takes part in a vector, as text: all but its name and its languages."""
-    return repr(dataclasses.replace(architecture, name="", languages=()))
+    return in_words(dataclasses.replace(architecture, name="", languages=()))
 
 
 def named(architecture: Architecture) -> Architecture:

@@ -220,7 +220,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 
     Raises CheckpointError for towers that no class of transformers has (a ResNet, awase's own, another library's)."""
     architecture = checkpoint.architecture
-    kind = _class_of(architecture, checkpoint.source)
+    kind = class_of(architecture, checkpoint.source)
     table = SIGLIP_NAMES if kind == "Siglip" else CLIP_NAMES
     tensors = names.write(names.entries(architecture, table), checkpoint.load())
     if kind == "Siglip" and "text_model.head.weight" not in tensors:  # the class has one; this one changes nothing
@@ -234,7 +234,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         _write_clip_tokenizer(folder, architecture.text_rule.context)
 
 
-def _class_of(architecture: Architecture, source: str) -> Literal["CLIP", "Siglip"]:
+def class_of(architecture: Architecture, source: str) -> Literal["CLIP", "Siglip"]:
     image, text = architecture.image, architecture.text
     if isinstance(image, VisionTransformer) and isinstance(text, TextTransformer):
         clip = image.pooling == "class" and text.causal and text.pooling == "end" and text.projection == "matrix"

@@ -17,11 +17,13 @@ class Engine(Protocol):
     """Runs the two towers of one checkpoint.
 
     name: "onnxruntime", "openvino" or "torch". device: "cpu", "cuda", "mps". precision: what the products run in.
+    told_threads: the cores that it was told to use, None for all.
     Results are float32, contiguous, not of unit length, and the caller's to keep. Calls may come from any thread."""
 
     name: str
     device: str
     precision: str
+    told_threads: int | None
 
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         """RGB bytes (B, S, S, 3) -> "vectors" (B, D), "features" (B, F), "patches" (B, N, D), those asked for."""

@@ -42,12 +42,12 @@ class OnnxRuntimeEngine:
             refuse_quantised_convolutions(checkpoint.architecture)
         self.precision = precision
         self._checkpoint = checkpoint
-        self._told_threads = threads
+        self.told_threads = threads
         self._threads = threads or machine().cores
         self._graphs: dict[tuple[Tower, str], _Graph] = {}
 
     def __reduce__(self) -> tuple[type, tuple[Checkpoint, str, int | None]]:
-        return type(self), (self._checkpoint, self.precision, self._told_threads)  # sessions are opened again there
+        return type(self), (self._checkpoint, self.precision, self.told_threads)  # sessions are opened again there
 
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         graph = self._graph("image", "dense.onnx" if "patches" in outputs else "pooled.onnx")

@@ -38,7 +38,7 @@ class OpenVinoEngine:
             raise MissingExtra("engine='openvino'", "openvino") from problem
         self.precision = precision
         self._checkpoint = checkpoint
-        self._told_threads = threads
+        self.told_threads = threads
         self._core = openvino.Core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -52,7 +52,7 @@ class OpenVinoEngine:
         self._lock = threading.Lock()  # a compiled model has one request, which one thread at a time may use
 
     def __reduce__(self) -> tuple[type, tuple[Checkpoint, str, int | None]]:
-        return type(self), (self._checkpoint, self.precision, self._told_threads)  # models are compiled again there
+        return type(self), (self._checkpoint, self.precision, self.told_threads)  # models are compiled again there
 
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         found = self._run("image", "dense.onnx" if "patches" in outputs else "pooled.onnx", {"pixels": pixels})

@@ -40,11 +40,11 @@ class TorchEngine:
         self._kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._towers = load_towers(checkpoint).to(self.device, self._kind)
         self._checkpoint = checkpoint
-        self._told_threads = threads
+        self.told_threads = threads
         self._normalise = normalise
 
     def __reduce__(self) -> tuple[type, tuple[Checkpoint, str, int | None, str]]:
-        return type(self), (self._checkpoint, self.precision, self._told_threads, self.device)
+        return type(self), (self._checkpoint, self.precision, self.told_threads, self.device)
 
     def images(self, pixels: np.ndarray, outputs: Sequence[str] = ("vectors",)) -> dict[str, np.ndarray]:
         import torch

@@ -19,9 +19,9 @@ def image(g: Graph, sizes: families.VisionTransformer, preprocessing: Preprocess
     """Adds the input `pixels` (B, S, S, 3) and the outputs "vectors", "features" and "patches"."""
     x = _embed_patches(g, sizes, pixels.patches(g, preprocessing, sizes.patch_size))
     for i in range(sizes.layers - 1):
-        x = block(g, f"blocks.{i}", sizes, x)
-    last = f"blocks.{sizes.layers - 1}"
-    every = block(g, last, sizes, x, query=x)  # (B, tokens, w)
+        x = block(g, f"blocks.{i}", sizes, _prompted(g, sizes, x, i))
+    last, x = f"blocks.{sizes.layers - 1}", _prompted(g, sizes, x, sizes.layers - 1)
+    every = _without_prompts(g, sizes, block(g, last, sizes, x, query=x))  # (B, tokens, w)
     if sizes.pooling == "class":
         one = block(g, last, sizes, x, query=g.op("Slice", x, g.ints(0), g.ints(1), g.ints(1)))
         features = _normed(g, sizes, g.op("Squeeze", one, g.ints(1)))
@@ -45,7 +45,8 @@ def text(g: Graph, sizes: families.TextTransformer, dimension: int) -> None:
     x = g.op("Add", g.op("Gather", g.weight("tokens.weight"), ids), positions)
     mask = _causal_mask(g, sizes, length) if sizes.causal else ""
     for i in range(sizes.layers - 1):
-        x = block(g, f"blocks.{i}", sizes, x, mask=mask)
+        x = block(g, f"blocks.{i}", sizes, _renewed(g, sizes, x, ids, i), mask=mask)
+    x = _renewed(g, sizes, x, ids, sizes.layers - 1)
     if sizes.pooling == "last":
         query, seen = _last(g, x, axis=1), _last(g, mask, axis=0) if mask else ""
     else:
@@ -70,7 +71,8 @@ def packed_text(g: Graph, sizes: families.TextTransformer, dimension: int, ids: 
     depths = g.op("Gather", g.weight("positions"), positions)
     x = g.op("Add", g.op("Gather", g.weight("tokens.weight"), ids), depths)
     for i in range(sizes.layers - 1):
-        x = block(g, f"blocks.{i}", sizes, x, mask=seen)
+        x = block(g, f"blocks.{i}", sizes, _renewed(g, sizes, x, ids, i), mask=seen)
+    x = _renewed(g, sizes, x, ids, sizes.layers - 1)
     x = block(g, f"blocks.{sizes.layers - 1}", sizes, x, query=x, mask=seen)  # the same weights as in `text`
     g.output("packed", _project(g, sizes, _pick(g, x, rows, nodes)), ["M", dimension])
 
@@ -87,6 +89,30 @@ def block(g: Graph, name: str, sizes: Sizes, x: str, query: str = "", mask: str 
         q, k, v = _heads(g, sizes, g.linear(h, f"{attention}.qkv"), 3)
     x = g.op("Add", query or x, g.linear(_attend(g, sizes, q, k, v, mask), f"{attention}.out"))
     return g.op("Add", x, _mlp(g, sizes, f"{name}.mlp", g.norm(x, f"{name}.norm2", sizes.norm_epsilon)))
+
+
+def _prompted(g: Graph, sizes: families.VisionTransformer, x: str, layer: int) -> str:
+    """What a layer sees: the tokens and its own prompts, if it has any, in the place of the layer's before."""
+    if layer >= sizes.prompts[0]:
+        return x
+    prompts = g.constant(g.tensor("prompts")[layer : layer + 1])
+    shape = g.op("Concat", g.op("Shape", x, start=0, end=1), g.ints(1, 1), axis=0)
+    return g.op("Concat", _without_prompts(g, sizes, x), g.op("Expand", prompts, shape), axis=1)
+
+
+def _without_prompts(g: Graph, sizes: families.VisionTransformer, x: str) -> str:
+    return g.op("Slice", x, g.ints(0), g.ints(sizes.tokens), g.ints(1)) if any(sizes.prompts) else x
+
+
+def _renewed(g: Graph, sizes: families.TextTransformer, x: str, ids: str, layer: int) -> str:
+    """What a layer sees: deep words as its own rows have them."""
+    layers, first, count = sizes.deep
+    if not 1 <= layer <= layers:
+        return x
+    word = g.op("Sub", ids, g.constant(first, np.int64))
+    known = g.op("Clip", word, g.constant(0, np.int64), g.constant(count - 1, np.int64))
+    ours = g.op("Unsqueeze", g.op("Equal", word, known), g.ints(2))
+    return g.op("Where", ours, g.op("Gather", g.constant(g.tensor("deep")[layer - 1]), known), x)
 
 
 def _heads(g: Graph, sizes: Sizes, x: str, parts: int) -> list[str]:

@@ -5,7 +5,8 @@
 
 `byte_pairs` is CLIP's own encoding, `published` reads the files of other families, `cleaning` is what happens to a
 sentence before. Start and end tokens, length and padding are `tokens`. A sentence that spells out a special token gets
-that token where the original code does so: CLIP's kinds and those with a tokenizer.json."""
+that token where the original code does so: CLIP's kinds and those with a tokenizer.json. `words` adds words that were
+learned later."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ from awase.encoding.families import TextRule
 from awase.encoding.tokenizers import cleaning, published
 from awase.encoding.tokenizers.byte_pairs import BUILT_IN
 from awase.encoding.tokenizers.tokens import Subwords, Tokenizer, Tokens
+from awase.encoding.tokenizers.words import add_words, with_words
 from awase.errors import CheckpointError
 
-__all__ = ["Subwords", "Tokenizer", "Tokens", "open_tokenizer"]
+__all__ = ["Subwords", "Tokenizer", "Tokens", "add_words", "open_tokenizer"]
 
 GEMMA_PAD, GEMMA_END, T5_END = 0, 1, 1
 _CLIP_FILES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
@@ -29,6 +31,17 @@ def open_tokenizer(rule: TextRule, folder: Path | None) -> Tokenizer:
     """The tokenizer of a family; `folder` holds the checkpoint's own files, where the kind needs any.
 
     Raises CheckpointError where they are missing, and at the first use where they are damaged."""
+    tokenizer = _published(rule, folder)
+    if rule.words:
+        return Tokenizer(rule, tokenizer.files, partial(_with_words, tokenizer.read, rule.words))
+    return tokenizer
+
+
+def _with_words(read: Callable[[], Subwords], words: tuple[tuple[str, int, int], ...]) -> Subwords:
+    return with_words(read(), words)
+
+
+def _published(rule: TextRule, folder: Path | None) -> Tokenizer:
     kind = rule.kind
     if kind == "clip":
         return Tokenizer(rule, (BUILT_IN,), partial(published.openai_clip, published.START, published.END))

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from awase.encoding.families import TextRule
+from awase.encoding.families import TextRule, in_words
 from awase.errors import TextError, UsageError
 
 
@@ -73,6 +73,10 @@ class Tokenizer:
             return row.index(self._subwords.finish[-1])
         return self.rule.context - 1 if self.rule.fixed_length else len(row) - 1
 
+    def bare(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts alone: no start, no end, no padding, nothing cut."""
+        return self._subwords.encode(texts)
+
     @property
     def context(self) -> int:
         """The most tokens that a sentence may have, start and end included."""
@@ -90,7 +94,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the rule and the files: equal fingerprints give equal ids."""
-        digest = hashlib.sha256(repr(self.rule).encode())
+        digest = hashlib.sha256(in_words(self.rule).encode())
         for path in self.files:
             digest.update(path.read_bytes())
         return digest.hexdigest()

@@ -54,24 +54,35 @@ class EfficientNetLite(nn.Module):
     def __init__(self, sizes: families.EfficientNetLite, dimension: int) -> None:
         super().__init__()
         self.stem = SameConv(3, sizes.stem, 3, 2)
-        self.blocks = nn.ModuleList(InvertedResidual(*row) for row in sizes.blocks())
+        rows = list(sizes.blocks())
+        self.blocks = nn.ModuleList(InvertedResidual(*row) for row in rows)
         self.top = SameConv(sizes.stages[-1][-1], sizes.features, 1)
-        self.projection = nn.Linear(sizes.features, dimension)
+        self.twins = sizes.twins
+        self.tuned = nn.ModuleDict({str(i): InvertedResidual(*rows[i]) for i in sizes.tuned()})
+        self.tuned_top = SameConv(sizes.stages[-1][-1], sizes.features, 1) if sizes.twins else None
+        self.projection = nn.Linear(sizes.pooled, dimension)
         self.classifier = nn.Linear(sizes.features, sizes.concepts)
         self.concepts = nn.Parameter(torch.zeros(sizes.concepts, dimension))
         self.concept_gain = nn.Parameter(torch.ones(()))
 
     def feature_map(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, S, S) -> (B, F, S/32, S/32)."""
-        x = F.relu6(self.stem(pixels))
-        for block in self.blocks:
+        """Normalised pixels (B, 3, S, S) -> (B, F, S/32, S/32), twice as many features where there are twins."""
+        x = shared = F.relu6(self.stem(pixels))
+        for i, block in enumerate(self.blocks):
+            shared = x if i == self.twins else shared
             x = block(x)
-        return F.relu6(self.top(x))
+        own = F.relu6(self.top(x))
+        if self.tuned_top is None:
+            return own
+        for block in self.tuned.values():
+            shared = block(shared)
+        return torch.cat([own, F.relu6(self.tuned_top(shared))], dim=1)
 
     def project(self, features: Tensor) -> Tensor:
         """Features (..., F) -> vectors (..., D): a free unit direction plus a mixture of concepts."""
         free = F.normalize(self.projection(features), dim=-1)
-        return free + self.concept_gain * (self.classifier(features).softmax(-1) @ self.concepts)
+        each = features.reshape(*features.shape[:-1], -1, self.classifier.in_features)
+        return free + self.concept_gain * (self.classifier(each.mean(-2)).softmax(-1) @ self.concepts)
 
     def forward(self, pixels: Tensor, outputs: Sequence[str] = ("vectors",)) -> dict[str, Tensor]:
         cells = self.feature_map(pixels)

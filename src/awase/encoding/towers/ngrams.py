@@ -91,13 +91,22 @@ class NgramEncoder(nn.Module):
 
     def features(self, embeddings: Tensor, ends: Tensor) -> Tensor:
         """The sentence encoder's own unit vectors (B, w), before the projection to the shared space."""
+        return self.sentence(self.summed(embeddings, ends))
+
+    def summed(self, embeddings: Tensor, ends: Tensor) -> Tensor:
+        """(B, w + orders * c + 1): the sum over a sentence's tokens and windows divided by the root of their number,
+        and that root last. It is all that the later layers know of a sentence."""
         inside = (torch.arange(embeddings.shape[1], device=ends.device) <= ends[:, None])[..., None]  # (B, L, 1)
         inside = inside.to(embeddings.dtype)
         branches = [branch(x, inside) for branch, x in zip(self.branches, self.reduced(embeddings), strict=True)]
-        tokens = self.norm(torch.cat([embeddings, *branches], dim=-1)) * inside  # (B, L, w + orders * c)
-        length = (ends + 1).to(embeddings.dtype)[:, None]
+        tokens = self.norm(torch.cat([embeddings, *branches], dim=-1)) * inside
+        root = (ends + 1).to(embeddings.dtype)[:, None].sqrt()
+        return torch.cat([tokens.sum(1) / root, root], dim=-1)
+
+    def sentence(self, summed: Tensor) -> Tensor:
+        """What `summed` gives -> unit vectors (..., w)."""
         # The mix is linear, so the tokens are summed before it: one row a sentence instead of one a token.
-        mixed = (F.linear(tokens.sum(1), self.mix.weight) + length * self.mix.bias) / length.sqrt()
+        mixed = F.linear(summed[..., :-1], self.mix.weight) + summed[..., -1:] * self.mix.bias
         first = F.relu(self.dense[0](mixed))
         second = F.relu(self.dense[1](first, mixed))
         third = F.relu(self.dense[2](second))

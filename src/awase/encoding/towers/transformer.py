@@ -8,6 +8,7 @@ Zhai et al., 2022 (arXiv:2106.04560). Tensor names: `families`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -111,14 +112,20 @@ class VisionTransformer(nn.Module):
 
     Patches are in the shared space: for CLIP every token goes through the final norm and the projection, for SigLIP
     through the pooling head as if the probe looked at that token alone (SigLIP has no projection, so its features
-    are its vectors)."""
+    are its vectors).
+
+    Pictures may be of another size than the tower's own: the positions are interpolated then. In training, the part
+    `left_out` of the patches, others in each picture, is not looked at (FLIP: Li et al., 2023, arXiv:2212.00794)."""
+
+    left_out = 0.0
 
     def __init__(self, sizes: families.VisionTransformer, dimension: int) -> None:
         super().__init__()
         w, p, by_class = sizes.width, sizes.patch_size, sizes.pooling == "class"
         self.patch = nn.Conv2d(3, w, p, p, bias=not by_class)
         self.class_token = nn.Parameter(torch.zeros(w)) if by_class else None
-        self.positions = nn.Parameter(torch.zeros(sizes.grid**2 + by_class, w))
+        self.positions = nn.Parameter(torch.zeros(sizes.tokens, w))
+        self.prompts = nn.Parameter(torch.zeros(*sizes.prompts, w)) if any(sizes.prompts) else None
         self.pre_norm = nn.LayerNorm(w, sizes.norm_epsilon) if by_class else None
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(w, sizes.norm_epsilon)
@@ -127,17 +134,46 @@ class VisionTransformer(nn.Module):
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, S, S) -> what the first block sees (B, tokens, w)."""
-        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        cells = self.patch(pixels)
+        x = cells.flatten(2).transpose(1, 2)
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
-        x = x + self.positions
+        x = x + self.positions_for(*cells.shape[2:])
+        if self.training and self.left_out:
+            x = self.some_patches(x)
         return x if self.pre_norm is None else self.pre_norm(x)
+
+    def positions_for(self, rows: int, columns: int) -> Tensor:
+        """The positions of a grid of patches (tokens, w), from the tower's own grid by bicubic interpolation."""
+        first = self.positions[: self.class_token is not None]
+        own = self.positions[len(first) :]
+        side = math.isqrt(len(own))
+        if (rows, columns) == (side, side):
+            return self.positions
+        grid = own.T.reshape(1, -1, side, side).float()
+        resized = F.interpolate(grid, (rows, columns), mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat([first, resized[0].flatten(1).T.to(own.dtype)])
+
+    def some_patches(self, x: Tensor) -> Tensor:
+        """The class token, if there is one, and a random choice of the patches (B, tokens, w) in each picture."""
+        first = int(self.class_token is not None)
+        patches = x.shape[1] - first
+        kept = max(1, round(patches * (1 - self.left_out)))
+        chosen = torch.rand(len(x), patches, device=x.device).topk(kept, dim=1).indices + first
+        chosen = torch.cat([chosen.new_zeros(len(x), first), chosen], dim=1)
+        return x.gather(1, chosen[:, :, None].expand(-1, -1, x.shape[2]))
 
     def forward(self, pixels: Tensor, outputs: Sequence[str] = ("vectors",)) -> dict[str, Tensor]:
         x = self.embed(pixels)
-        for block in self.blocks:
-            x = block(x)
-        return self.outputs(x, outputs)
+        for i, block in enumerate(self.blocks):
+            x = block(self.prompted(x, i))
+        return self.outputs(x[:, : len(self.positions)], outputs)
+
+    def prompted(self, x: Tensor, layer: int) -> Tensor:
+        """What a layer sees: the tokens and its own prompts, if it has any, in the place of the layer's before."""
+        if self.prompts is None or layer >= len(self.prompts):
+            return x
+        return torch.cat([x[:, : len(self.positions)], self.prompts[layer].expand(len(x), -1, -1)], dim=1)
 
     def outputs(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """What the last block gave (B, tokens, w) -> the outputs named."""
@@ -163,6 +199,8 @@ class TextTransformer(nn.Module):
     def __init__(self, sizes: families.TextTransformer, dimension: int) -> None:
         super().__init__()
         self.causal, self.pooling = sizes.causal, sizes.pooling
+        self.first = sizes.deep[1]
+        self.deep = nn.Parameter(torch.zeros(sizes.deep[0], sizes.deep[2], sizes.width)) if any(sizes.deep) else None
         self.tokens = nn.Embedding(sizes.vocabulary, sizes.width)
         self.positions = nn.Parameter(torch.zeros(sizes.context, sizes.width))
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
@@ -171,11 +209,12 @@ class TextTransformer(nn.Module):
         self.projection = None if sizes.projection == "none" else nn.Linear(sizes.width, dimension, bias)
 
     def forward(self, ids: Tensor, ends: Tensor) -> Tensor:
-        return self.forward_embeddings(self.tokens(ids), ends)
+        return self.forward_embeddings(self.tokens(ids), ends, ids)
 
-    def forward_embeddings(self, embeddings: Tensor, ends: Tensor) -> Tensor:
-        """Token embeddings (B, L, w) without positions, learned ones among them if you like, -> vectors (B, D)."""
-        return self.project(self.pool(self.hidden(embeddings), ends))
+    def forward_embeddings(self, embeddings: Tensor, ends: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Token embeddings (B, L, w) without positions, learned ones among them if you like, -> vectors (B, D).
+        ids (B, L): needed where words are deep."""
+        return self.project(self.pool(self.hidden(embeddings, ids), ends))
 
     def forward_packed(self, ids: Tensor, positions: Tensor, mask: Tensor, rows: Tensor, nodes: Tensor) -> Tensor:
         """Prefix trees of sentences in rows, for causal towers: what sentences share at their start is encoded once.
@@ -184,16 +223,24 @@ class TextTransformer(nn.Module):
         the node of a row sees that of a column, itself or an ancestor. rows, nodes (M,): where the sentences end.
         Gives (M, D), what `forward` gives for the M sentences."""
         x = self.tokens(ids) + self.positions[positions]
-        for block in self.blocks:
-            x = block(x, mask=mask[:, None])
+        for i, block in enumerate(self.blocks):
+            x = block(self.renewed(x, ids, i), mask=mask[:, None])
         return self.project(self.norm(x[rows, nodes]))
 
-    def hidden(self, embeddings: Tensor) -> Tensor:
+    def hidden(self, embeddings: Tensor, ids: Tensor | None = None) -> Tensor:
         """What the last block gives for every token (B, L, w), before the final norm."""
         x = embeddings + self.positions[: embeddings.shape[1]]
-        for block in self.blocks:
-            x = block(x, self.causal)
+        for i, block in enumerate(self.blocks):
+            x = block(self.renewed(x, ids, i), self.causal)
         return x
+
+    def renewed(self, x: Tensor, ids: Tensor | None, layer: int) -> Tensor:
+        """What a layer sees: deep words as its own rows have them."""
+        if self.deep is None or ids is None or not 1 <= layer <= len(self.deep):
+            return x
+        rows, word = self.deep[layer - 1], ids - self.first
+        ours = (word >= 0) & (word < len(rows))
+        return torch.where(ours[..., None], rows[word.clamp(0, len(rows) - 1)], x)
 
     def pool(self, x: Tensor, ends: Tensor) -> Tensor:
         """(B, L, w) -> (B, w): the final norm is per token, so it is taken of the pooled one alone."""

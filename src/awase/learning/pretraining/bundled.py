@@ -1,4 +1,5 @@
-"""The bundled model: heads on frozen towers, then the image tower's last blocks with them.
+"""The bundled model: heads and the sentence encoder's last layers on a frozen image tower, then twins of its last
+blocks with them.
 
     python -m awase.learning.pretraining.bundled recipes/bundled.toml WORK OUT
 
@@ -26,34 +27,57 @@ from awase.encoding.towers import load_towers
 from awase.encoding.towers.efficientnet import EfficientNetLite
 from awase.encoding.towers.ngrams import NgramEncoder
 from awase.errors import UsageError
+from awase.learning.averaging import Average
 from awase.learning.loop import Losses, Schedule, train
 from awase.learning.losses import class_names, contrastive, divergence
-from awase.learning.pretraining.compact import write_compact
-from awase.learning.pretraining.prepared import Prepared, Sampler
-from awase.learning.pretraining.products import LastBlocks
+from awase.learning.pretraining.compact import as_stored, write_compact
+from awase.learning.pretraining.prepared import Batch, Prepared, Sampler
+from awase.learning.pretraining.products import LastBlocks, twins_of
 
 AT_A_TIME = 64  # pictures; the maps of more leave the processor's caches, and a step takes twice as long
+CONCEPTS_EVERY = 8  # steps; between them the concepts stay as the text tower named them last
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training. Both heads always learn."""
+    """One stretch of training. Both projections, the classifier's rows for the labelled sets and the sentence encoder's
+    layers after its sum always learn."""
 
     schedule: Schedule
     pairs: dict[str, int]
     """Pictures with sentences in a step, of each set."""
     named: int
     """Pictures of labelled sets in a step."""
+    sets: int
+    """Labelled sets that these come from."""
     others: int = 0
     """Sentences of other pictures in a step, as further rivals."""
+    small: float = 0.2
+    """Part of the pictures that is seen small."""
+    japanese: float = 0.33
+    """Part of the pictures told in Japanese, where they can be."""
     named_weight: float = 0.6
     """Weight of the class names' loss beside the contrastive one."""
+    concept_weight: float = 0.5
+    """Weight of the classifier's cross entropy on pictures of labelled sets, whose classes are concepts."""
+    known_part: float = 0.0
+    """Part of the right answer there that is left to what the backbone says of the whole, clear picture."""
+    left_out: float = 0.0
+    """Part of the pictures whose mixture is of the backbone's own names alone, so that all else must serve too."""
+    translated: int = 0
+    """English sentences in a step that are to be told from one another by their Japanese translations."""
+    translated_weight: float = 0.3
+    restrained: int = 0
+    """Sentences in a step that are held to what the sentence encoder made of them before."""
+    restraint_weight: float = 5.0
+    """Weight of one minus the mean cosine between the two."""
     dropout: float = 0.6
-    """Part of the features that is left out before the projection."""
+    """Part of the features that is left out before the projection and before the rows of the classifier that learn."""
     tower: bool = False
-    """Whether the image tower's blocks after the prepared maps learn too."""
-    divergence_weight: float = 0.0
-    """Weight of the divergence of the classifier's answers from those of the frozen tower."""
+    """Whether the twins of the image tower's last blocks learn too."""
+    clear_weight: float = 0.0
+    """Weight of the divergence of what the backbone's classifier says of a twin's features from what it says of the
+    whole, clear picture by the frozen blocks."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +85,30 @@ class Recipe:
     """Everything that is chosen. The phases follow one another on the same weights."""
 
     phases: tuple[Phase, ...]
+    ends: tuple[Phase, ...] = ()
+    """Last phases that all start from the weights of the phases before; the model is the mean of what they leave.
+    Wortsman et al., 2022 (arXiv:2203.05482): such a mean is better than each of them, at no cost later."""
     concept_gain: float = 1.2
     """Length of the mixture of concepts beside the free unit direction."""
-    way: float = 1.0
-    """Part of the way from the frozen tower to the trained one that is gone in the end: what lies between two such sets
-    of weights keeps most of both. Wortsman et al., 2022 (arXiv:2109.01903), equation 1."""
+    average: float = 0.98
+    """How slowly the moving average of the weights forgets that each phase leaves."""
     seed: int = 0
     bfloat16: bool = False
-    """Compute the trained blocks in bfloat16: several times faster on a processor with AMX, slower on others."""
+    """Train in bfloat16, losses apart: several times faster where a processor has products of it, slower elsewhere."""
 
 
 def read_recipe(file: Path) -> Recipe:
     """Raises UsageError for a setting that does not exist or does not fit."""
     values = tomllib.loads(file.read_text("utf-8"))
     try:
-        phases = tuple(Phase(Schedule(**phase.pop("schedule")), **phase) for phase in values.pop("phases"))
-        return Recipe(phases, **values)
+        phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
+        return Recipe(phases, ends, **values)
     except (TypeError, KeyError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
+
+
+def _phase(settings: dict[str, Any]) -> Phase:
+    return Phase(Schedule(**settings.pop("schedule")), **settings)
 
 
 class Space:
@@ -87,63 +117,166 @@ class Space:
     def __init__(self, checkpoint: Checkpoint, data: Prepared, recipe: Recipe) -> None:
         towers = load_towers(checkpoint)
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
-        self.data, self.gain = data, recipe.concept_gain
-        self.last_blocks = LastBlocks(self.image, data.first, data.side)
-        # The logarithms of two scales: a caption is told from hundreds, a class name from a few of its set.
-        self.scales = nn.ParameterDict({name: towers.logit_scale.detach().clone() for name in ("pairs", "names")})
+        self.data, self.gain, self.bfloat16 = data, recipe.concept_gain, recipe.bfloat16
+        self.last_blocks = LastBlocks(*twins_of(self.image), data.side)
+        # The logarithms of three scales: a caption is told from hundreds, a class name from a few of its set.
+        kinds = ("pairs", "names", "translations")
+        self.scales = nn.ParameterDict({name: towers.logit_scale.detach().clone() for name in kinds})
+        with torch.no_grad():
+            self.before = torch.cat([self.text.sentence(part.float()) for part in torch.split(data.sums, 8192)])
+        self.known = self.image.classifier.requires_grad_(False)
+        self.learned = nn.Linear(self.known.in_features, self.known.out_features - data.known)
+        nn.init.zeros_(self.learned.weight)
+        nn.init.constant_(self.learned.bias, -1)
+
+    def fast(self) -> torch.autocast:
+        """Where weights are trained, products may be of bfloat16; what is measured or kept is float32."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16 and torch.is_grad_enabled())
+
+    def encoded(self, ids: Tensor) -> Tensor:
+        """(..., w) unit vectors of prepared sentences as the sentence encoder has them, before the projection."""
+        with self.fast():
+            return self.text.sentence(self.data.sums[ids].float()).float()
 
     def sentences(self, ids: Tensor) -> Tensor:
         """(..., D) unit vectors of prepared sentences."""
-        return F.normalize(self.text.projection(self.data.sentences[ids]), dim=-1)
+        with self.fast():
+            return F.normalize(self.text.projection(self.encoded(ids)).float(), dim=-1)
 
+    @torch.no_grad()
     def concepts(self) -> Tensor:
-        """(1000, D): what the classifier can name, by its names in both languages, in the space as it is now."""
+        """(K, D): what the classifier can name, by its names in both languages, in the space as it is now."""
         both = torch.stack([self.sentences(ids) for ids in self.data.concepts.values()])
         return F.normalize(both.sum(0), dim=-1)
 
-    def features(self, maps: Tensor) -> Tensor:
-        """Maps (B, P, C) -> (B, F) through the last blocks as they are now."""
-        return torch.cat([cast(Tensor, self.last_blocks(part)) for part in torch.split(maps, AT_A_TIME)])
+    def tuned(self, maps: Tensor) -> Tensor:
+        """Maps (B, P, C) -> (B, F) through the twins as they are now."""
+        with self.fast():
+            return torch.cat([cast(Tensor, self.last_blocks(part)) for part in torch.split(maps, AT_A_TIME)])
 
-    def pictures(self, features: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Features (B, F) -> unit vectors (B, D), and the classifier's logits (B, 1000). The same formula as the
-        tower's own, but with concepts that follow the text tower as it learns."""
-        logits = cast(Tensor, self.image.classifier(features))
-        free = F.normalize(self.image.projection(F.dropout(features, dropout)), dim=-1)
-        return F.normalize(free + self.gain * logits.softmax(-1) @ self.concepts(), dim=-1), logits
+    def knows(self, features: Tensor) -> Tensor:
+        """Features (B, F) -> the logits of the classifier's rows (B, 1000) that the backbone came with."""
+        rows = self.data.known
+        with self.fast():
+            return F.linear(features, self.known.weight[:rows], self.known.bias[:rows]).float()
+
+    def named(self, features: Tensor, dropout: float = 0.0) -> Tensor:
+        """Features (B, F) -> logits of all rows of the classifier (B, K), those learned here among them."""
+        with self.fast():
+            learned = self.learned(F.dropout(features, dropout)).float()
+        return torch.cat([self.knows(features), learned], dim=-1)
+
+    def pictures(
+        self,
+        frozen: Tensor,
+        tuned: Tensor,
+        concepts: Tensor,
+        dropout: float = 0.0,
+        left_out: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, F) of the frozen blocks and of their twins -> unit vectors (B, D), and the classifier's logits
+        (B, K). The tower's own formula, but with concepts that follow the text tower as it learns. left_out (B,):
+        which mixtures are to do without what was learned."""
+        with self.fast():
+            free = self.image.projection(F.dropout(torch.cat([frozen, tuned], dim=-1), dropout)).float()
+        logits = self.named((frozen + tuned) / 2, dropout)
+        heard = logits
+        if left_out is not None:
+            learned = torch.arange(logits.shape[1]) >= self.data.known
+            heard = logits.masked_fill(left_out[:, None] & learned, float("-inf"))
+        mixture = heard.softmax(-1) @ concepts
+        return F.normalize(F.normalize(free, dim=-1) + self.gain * mixture, dim=-1), logits
 
     def trained(self, tower: bool) -> dict[str, nn.Parameter]:
-        modules = {"image.projection": self.image.projection, "text.projection": self.text.projection}
+        text = self.text
+        modules: dict[str, nn.Module] = {"image.projection": self.image.projection, "text.projection": text.projection}
+        modules |= {"text.mix": text.mix, "text.dense": text.dense, "learned": self.learned}
         weights = {f"{part}.{name}": w for part, module in modules.items() for name, w in module.named_parameters()}
         weights |= {f"scales.{name}": w for name, w in self.scales.items()}
         return weights | (dict(self.last_blocks.named_parameters()) if tower else {})
 
 
-def learn(space: Space, phase: Phase, chance: np.random.Generator, bfloat16: bool) -> None:
-    """Runs one phase; the weights change in place."""
-    data = space.data
-    sampler = Sampler(data, phase.pairs, phase.named, phase.others, chance)
+class Step:
+    """The loss of a step of one phase, as the training loop asks for it."""
 
-    def losses(step: int) -> Losses:
-        batch = sampler()
+    def __init__(self, space: Space, phase: Phase, chance: np.random.Generator) -> None:
+        self.space, self.phase, self.chance = space, phase, chance
+        numbers = phase.named, phase.sets, phase.others, phase.japanese
+        self.sampler = Sampler(space.data, phase.pairs, *numbers, chance)
+        self.concepts = space.concepts()
+
+    def __call__(self, step: int) -> Losses:
+        if step % CONCEPTS_EVERY == 0:
+            self.concepts = self.space.concepts()
+        return self.of_pictures(self.sampler()) | self.of_sentences()
+
+    def of_pictures(self, batch: Batch) -> dict[str, Tensor]:
+        space, phase, data = self.space, self.phase, self.space.data
+        crops = data.draw_crops(len(batch.pictures), phase.small, self.chance)
+        tuned = frozen = data.draw("features", batch.pictures, crops)
+        if phase.tower:
+            tuned = space.tuned(data.draw("maps", batch.pictures, crops))
+        left_out = torch.from_numpy(self.chance.random(len(crops)) < phase.left_out)
+        vectors, logits = space.pictures(frozen, tuned, self.concepts, phase.dropout, left_out)
+        clear = space.knows(data.draw("features", batch.pictures, np.zeros_like(crops))).softmax(-1)
         paired = len(batch.pictures) - len(batch.labels)
-        crops = chance.integers(data.crops, size=len(batch.pictures))
-        features = frozen = data.draw("features", batch.pictures, crops)
-        if phase.tower:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                features = space.features(data.draw("maps", batch.pictures, crops))
-        vectors, logits = space.pictures(features, phase.dropout)
-        pairs = contrastive(vectors[:paired], space.sentences(batch.sentences), space.scales["pairs"].exp())
+        scales = {name: scale.exp() for name, scale in space.scales.items()}
         sets = batch.set_of_picture, batch.set_of_name
-        names = space.sentences(batch.names)
-        named = class_names(vectors[paired:], names, batch.labels, *sets, space.scales["names"].exp())
-        parts = {"pairs": pairs, "names": phase.named_weight * named}
-        if phase.tower:
-            before = space.image.classifier(frozen).softmax(-1).detach()
-            parts["divergence"] = phase.divergence_weight * divergence(logits, before)
+        named = class_names(vectors[paired:], space.sentences(batch.names), batch.labels, *sets, scales["names"])
+        parts = {
+            "pairs": contrastive(vectors[:paired], space.sentences(batch.sentences), scales["pairs"]),
+            "names": phase.named_weight * named,
+            "concepts": phase.concept_weight * F.cross_entropy(logits[paired:], self.right(batch, clear[paired:])),
+        }
+        if phase.clear_weight:
+            parts["clear"] = phase.clear_weight * divergence(space.knows(tuned), clear)
         return parts
 
-    train(space.trained(phase.tower), losses, phase.schedule, report)
+    def right(self, batch: Batch, known: Tensor) -> Tensor:
+        """(N, K) probabilities: the class of each labelled picture, and in part what the backbone knew (N, 1000)."""
+        part, rows = self.phase.known_part, len(self.concepts)
+        return (1 - part) * F.one_hot(batch.concepts, rows) + part * F.pad(known, (0, rows - known.shape[1]))
+
+    def of_sentences(self) -> dict[str, Tensor]:
+        space, phase, data = self.space, self.phase, self.space.data
+        parts: dict[str, Tensor] = {}
+        if phase.translated:
+            both = torch.from_numpy(data.translations[self.chance.choice(len(data.translations), phase.translated)])
+            english, japanese = space.sentences(both[:, 0]), space.sentences(both[:, 1])
+            told = contrastive(english, japanese, space.scales["translations"].exp())
+            parts["translations"] = phase.translated_weight * told
+        if phase.restrained:
+            ids = torch.from_numpy(self.chance.choice(len(data.sums), phase.restrained))
+            cosines = (space.encoded(ids) * space.before[ids]).sum(-1)
+            parts["restraint"] = phase.restraint_weight * (1 - cosines.mean())
+        return parts
+
+
+def learn(space: Space, phase: Phase, recipe: Recipe, chance: np.random.Generator) -> None:
+    """Runs one phase; the weights change in place, to their moving average."""
+    weights = space.trained(phase.tower)
+    average = Average(weights, recipe.average)
+    train(weights, Step(space, phase, chance), phase.schedule, report, seed=recipe.seed, average=average)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(average.tensors[name])
+
+
+@torch.no_grad()
+def learn_ends(space: Space, recipe: Recipe) -> None:
+    """Runs each of the recipe's ends from the weights as they are; these become the mean of what the runs leave."""
+    weights = space.trained(tower=True)
+    start = {name: weight.clone() for name, weight in weights.items()}
+    mean = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for number, phase in enumerate(recipe.ends):
+        for name, weight in weights.items():
+            weight.copy_(start[name])
+        with torch.enable_grad():
+            learn(space, phase, recipe, np.random.default_rng([recipe.seed, number]))
+        for name, weight in weights.items():
+            mean[name] += weight / len(recipe.ends)
+    for name, weight in weights.items():
+        weight.copy_(mean[name])
 
 
 def report(step: int, told: dict[str, float]) -> None:
@@ -153,21 +286,15 @@ def report(step: int, told: dict[str, float]) -> None:
 
 
 @torch.no_grad()
-def go_back(weights: dict[str, nn.Parameter], start: dict[str, Tensor], way: float) -> None:
-    """Sets weights to start + way * (weights - start)."""
-    for name, weight in weights.items():
-        weight.copy_(torch.lerp(start[name], weight, way))
-
-
-@torch.no_grad()
 def calibrated(space: Space, scales: Tensor) -> float:
     """The scale of cosines that surprises least on the labelled sets' validation pictures: least mean over the sets,
     and over both languages, of the mean negative log likelihood, with the simple template. Guo et al., 2017
     (arXiv:1706.04599)."""
-    data = space.data
-    maps = data.stored("val", "maps", 0)
-    batches = (torch.tensor(maps[i : i + AT_A_TIME]).float() for i in range(0, len(maps), AT_A_TIME))
-    vectors, _ = space.pictures(torch.cat([space.features(batch) for batch in batches]))
+    data, concepts = space.data, space.concepts()
+    maps, features = (data.stored("val", kind, 0) for kind in ("maps", "features"))
+    parts = [slice(i, i + AT_A_TIME) for i in range(0, len(maps), AT_A_TIME)]
+    read = [(torch.tensor(features[part]).float(), torch.tensor(maps[part]).float()) for part in parts]
+    vectors = torch.cat([space.pictures(frozen, space.tuned(x), concepts)[0] for frozen, x in read])
     surprise = torch.zeros(len(scales))
     for name in dict.fromkeys(row["set"] for row in data.val):
         classes = data.classes[name]
@@ -182,9 +309,17 @@ def calibrated(space: Space, scales: Tensor) -> float:
 
 @torch.no_grad()
 def finished(space: Space, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Every tensor of the model: the concepts as the text tower names them now, the scale calibrated."""
-    trained = {f"image.{name}": weight for name, weight in space.image.state_dict().items()}
-    trained |= {f"text.{name}": weight for name, weight in space.text.state_dict().items()}
+    """Every tensor of the model, rounded as it will be stored: the concepts as that text tower names them, the scale
+    calibrated with those weights."""
+    for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
+        whole[space.data.known :] = learned
+    trained: dict[str, Tensor] = {}
+    for side, tower in (("image", space.image), ("text", space.text)):
+        trained |= {f"{side}.{name}": weight for name, weight in tower.state_dict().items()}
+    for name, weight in trained.items():
+        weight.copy_(torch.from_numpy(as_stored(name, weight.numpy())))
+    for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
+        learned.copy_(whole[space.data.known :])
     trained |= {"image.concepts": space.concepts(), "image.concept_gain": torch.tensor(space.gain)}
     trained["logit_scale"] = torch.tensor(calibrated(space, torch.arange(5, 60, 0.5))).log()
     return {name: trained[name].numpy() for name in checkpoint.architecture.tensors()}
@@ -196,11 +331,10 @@ def make(recipe: Recipe, prepared: Path, out: Path) -> None:
     chance = np.random.default_rng(recipe.seed)
     checkpoint = open_checkpoint(prepared / "start")
     space = Space(checkpoint, Prepared(prepared), recipe)
-    blocks = dict(space.last_blocks.named_parameters())
-    start = {name: weight.detach().clone() for name, weight in blocks.items()}
     for phase in recipe.phases:
-        learn(space, phase, chance, recipe.bfloat16)
-    go_back(blocks, start, recipe.way)
+        learn(space, phase, recipe, chance)
+    if recipe.ends:
+        learn_ends(space, recipe)
     write_compact(checkpoint, finished(space, checkpoint), out)
 
 
@@ -215,7 +349,7 @@ def main() -> None:
     recipe = read_recipe(given.recipe)
     changes: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
     if given.quick:
-        changes["phases"] = tuple(quick(phase) for phase in recipe.phases)
+        changes |= {part: tuple(quick(phase) for phase in getattr(recipe, part)) for part in ("phases", "ends")}
     make(dataclasses.replace(recipe, **changes), given.prepared, given.out)
 
 

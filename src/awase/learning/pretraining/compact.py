@@ -43,6 +43,14 @@ def is_coarse(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) > 1 and all(side == 1 for side in shape[2:]) and not head
 
 
+def as_stored(name: str, values: np.ndarray) -> np.ndarray:
+    """float32: what a reader finds after `write_compact`."""
+    if not is_coarse(name, values.shape):
+        return values.astype(np.float16).astype(np.float32)
+    whole, scale = quantised(values)
+    return np.asarray(whole * scale.reshape(-1, *[1] * (values.ndim - 1)), np.float32)
+
+
 def quantised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int8 of the same shape and a float32 scale for each row, symmetric; a row of zeros has scale 1."""
     rows = values.reshape(len(values), -1)

@@ -9,6 +9,7 @@ out, that repeats the kernel's K numbers (a Toeplitz matrix). Products are fast 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from awase.encoding.towers.efficientnet import EfficientNetLite, InvertedResidual, SameConv
+from awase.errors import UsageError
 
 
 def taps(side: int, kernel: int, stride: int) -> Tensor:
@@ -41,15 +43,22 @@ def depthwise(x: Tensor, conv: SameConv, joined: Tensor) -> Tensor:
     return y if conv.bias is None else y + conv.bias
 
 
+def twins_of(tower: EfficientNetLite) -> tuple[list[InvertedResidual], SameConv]:
+    """The twins of a tower's last blocks, and of its top."""
+    if tower.tuned_top is None:
+        raise UsageError("this tower has no twins of its last blocks to train; see families.EfficientNetLite.twins")
+    return cast(list[InvertedResidual], list(tower.tuned.values())), tower.tuned_top
+
+
 class LastBlocks(nn.Module):
-    """Blocks `first` and later of a tower and its top, which stay the tower's own: training these trains the tower.
+    """A tower's last blocks and its top, which stay the tower's own: training these trains the tower.
 
-    Maps (B, P, C) as `first` takes them, `side` cells wide -> pooled features (B, F)."""
+    Maps (B, P, C) as the first of the blocks takes them, `side` cells wide -> pooled features (B, F)."""
 
-    def __init__(self, tower: EfficientNetLite, first: int, side: int) -> None:
+    def __init__(self, blocks: Sequence[InvertedResidual], top: SameConv, side: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(list(tower.blocks)[first:])
-        self.top = tower.top
+        self.blocks = nn.ModuleList(blocks)
+        self.top = top
         for i, block in enumerate(self.rows):
             stride, kernel = block.depthwise.stride[0], block.depthwise.kernel_size[0]
             self.register_buffer(f"taps{i}", taps(side, kernel, stride), persistent=False)

@@ -1,0 +1,63 @@
+"""The data of `awase adapt`: which splits are learned from and chosen on. Never a test split."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from awase.errors import DataError
+
+if TYPE_CHECKING:
+    from awase.datasets import Captioned, Labelled
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    parser.add_argument("data", metavar="DATA", help="folder, archive or table of a data set")
+    group.add_argument("--train", metavar="S", help="split that is learned from (default: train)")
+    group.add_argument("--validation", metavar="S", help="split that is chosen on (default: val, where there is one)")
+    group.add_argument("--definition", metavar="NAME", help="names and templates of a published set, as eurosat")
+    group.add_argument("--column", metavar="C", help="of a table with several: the one that holds the class")
+    group.add_argument("--language", metavar="L", help="of the class names: en, ja (default: en where there are any)")
+    group.add_argument("--template", metavar="T", help='a sentence with {} for the class, as "a drawing of a {}."')
+
+
+def open_labelled_splits(given: argparse.Namespace) -> tuple[Labelled, Labelled | None]:
+    """Training and validation pictures with classes; no validation where the data have none."""
+    from awase.evaluation.tasks import open_classes
+
+    train, validation = _names(given, "labelled")
+    opened = [name and open_classes(given.data, name, given.definition, given.column) for name in (train, validation)]
+    return opened[0], opened[1] or None  # type: ignore[return-value]
+
+
+def open_captioned_splits(given: argparse.Namespace) -> tuple[Captioned, Captioned | None]:
+    """The same of pictures with sentences."""
+    from awase.datasets import open_captioned
+
+    train, validation = _names(given, "captioned")
+    column = given.captions or "captions"
+    return open_captioned(given.data, train, column), open_captioned(
+        given.data, validation, column
+    ) if validation else None
+
+
+def holds_classes(given: argparse.Namespace) -> bool:
+    """Whether the data have classes; else they have sentences."""
+    from awase.datasets import find_sets
+
+    return any(found.kind == "labelled" for found in find_sets(given.data))
+
+
+def _names(given: argparse.Namespace, kind: str) -> tuple[str, str | None]:
+    """Names of the two splits."""
+    from awase.datasets import find_sets
+    from awase.datasets.splits import ALL, kind_of
+
+    found = [one for one in find_sets(given.data) if one.kind == kind]
+    splits = found[0].splits if found else ()
+    train = given.train or next((name for name in splits if name == ALL or kind_of(name) == "train"), None)
+    if train is None:
+        there = ", ".join(splits) or "none"
+        raise DataError(f"{given.data} has no split to learn from (its splits: {there}); name one with --train")
+    return train, given.validation or next((name for name in splits if kind_of(name) == "val"), None)

@@ -1,0 +1,94 @@
+"""awase pretrain: a model from pictures and sentences, as a recipe says."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from awase.cli.options import notice
+from awase.cli.output import progress
+from awase.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from awase.learning.pretraining.recipe import Recipe
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "pretrain",
+        help="train a model from pictures with sentences",
+        description="Trains towers by a recipe: from random weights, from any checkpoint, wholly or in part. "
+        "Ctrl-C keeps the state; with --resume auto the same command goes on from there.",
+        epilog="On several GPUs or machines: torchrun --nproc-per-node 8 -m awase pretrain RECIPE.toml",
+    )
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="the model, the data, the loss and the rates")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="folder of the run (default: the recipe's name)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="T.KEY=V", help="another value, such as schedule.rate=1e-3"
+    )
+    parser.add_argument("--resume", choices=["auto"], help="go on with the run that is in the folder, if there is one")
+    parser.add_argument("--quick", action="store_true", help="four steps of few pairs, to see that it works")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    from awase.evaluation.markup import counted
+
+    try:
+        from awase.learning.distributed import processes, rank, wait_for_all
+        from awase.learning.pretraining.engine import device_of, pretrain
+        from awase.learning.pretraining.page import PAGE
+        from awase.learning.pretraining.recipe import read_recipe
+        from awase.learning.pretraining.watching import UNREADABLE, unreadable
+    except ModuleNotFoundError as problem:
+        raise MissingExtra("awase pretrain", "torch") from problem
+    recipe = read_recipe(given.recipe, given.set)
+    recipe = recipe.quick() if given.quick else recipe
+    out = given.out or Path(given.recipe.stem)
+    with processes(device_of(recipe.device)), _showing(recipe, rank() == 0) as report:
+        if rank() == 0:
+            _refuse_content(out, given.resume)
+        wait_for_all()  # before anybody writes
+        try:
+            model = pretrain(recipe, out, report)
+        except KeyboardInterrupt as stopped:
+            notice("--resume auto goes on with it" if str(stopped) else "nothing was kept")
+            raise
+        if rank() == 0:
+            if bad := unreadable(out):
+                notice(f"{counted(len(bad), 'picture')} could not be read: {out / UNREADABLE} names them")
+            notice(f"the model is {model}, the run {out / PAGE}")
+    return 0
+
+
+def _refuse_content(out: Path, resume: str | None) -> None:
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty: --resume auto goes on with the run that is there, --out names another")
+
+
+@contextmanager
+def _showing(recipe: Recipe, first: bool) -> Iterator[Report]:
+    """A bar with loss, scale, pairs a second and the part of the machine's peak, of the first process alone."""
+    if not first:
+        yield lambda step, told: None
+        return
+    with progress() as bar:
+        task = bar.add_task("training", total=recipe.schedule.steps, rate="")
+        began: list[tuple[int, float]] = []
+
+        def report(step: int, told: dict[str, float]) -> None:
+            began.append((step, time.perf_counter()))
+            del began[1:-20]  # the first, and enough for a rate of late
+            (first, then), (last, now) = began[min(1, len(began) - 1)], began[-1]
+            rate = (last - first) * recipe.data.batch / (now - then) if last > first else 0.0
+            peak = f", {told['peak']:.0%} of peak" if told.get("peak") else ""
+            said = f"loss {told['pairs']:.3f}, scale {told['scale']:.1f}, {rate:,.0f} pairs/s{peak}"
+            bar.update(task, completed=step + 1, rate=said)
+
+        yield report

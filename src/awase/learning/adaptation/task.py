@@ -1,0 +1,223 @@
+"""What a method learns from: pictures of a closed set of classes, or pictures with sentences. Never a test split.
+
+task = classes(train, validation, shots=16, seed=1)     # 16 pictures of each class, at most 4 for choosing
+task.rows(clip)                                         # Features, kept in the cache of vectors
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from awase.adapter import head_of_names
+from awase.clip import Clip
+from awase.datasets.captioned import Captioned
+from awase.datasets.labelled import Labelled
+from awase.datasets.splits import kind_of
+from awase.encoding.heads import Head, Reads
+from awase.errors import DataError, UsageError
+from awase.evaluation.probes import FEW_FOR_VALIDATION, Features, draw
+from awase.evaluation.vectors import PictureVectors, picture_vectors
+from awase.evaluation.zero_shot import language_for, sentences_for
+from awase.learning.adaptation.augmentation import view
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pictures of C classes. Raises DataError where they cannot be learned from. Make one with `classes`.
+
+    train: what is learned from, pictures of each class. validation: what choices are made on; None lets methods hold
+    out parts of `train`. language: of the class names that are used. templates: the sentences with {} that ask. pool:
+    the data that `train` is a part of, at `places`; its vectors are made and kept together."""
+
+    train: Labelled
+    validation: Labelled | None
+    language: str
+    templates: tuple[str, ...]
+    seed: int = 0
+    pool: Labelled | None = None
+    places: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for data in (self.train, self.validation):
+            if data is not None:
+                _check(data, self.train)
+        _refuse_empty_classes(self.train.keys, self.train.targets, self.train.name)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.train.keys
+
+    @property
+    def names(self) -> Mapping[str, tuple[str, ...]]:
+        """Language -> names of the classes, the language that is used first."""
+        return {self.language: self.train.names[self.language], **self.train.names}
+
+    def part(self, kept: np.ndarray) -> Task:
+        """The same with some of the training pictures, (N,) bool, whose vectors are found among those of all."""
+        places = np.flatnonzero(kept) if self.places is None else self.places[kept]
+        return replace(self, train=some(self.train, np.flatnonzero(kept)), pool=self.pool or self.train, places=places)
+
+    def zero_shot(self, clip: Clip) -> Head:
+        """The classes by their names alone, as a head that reads vectors: where adaptation starts from."""
+        return head_of_names(clip, self.keys, self.names, self.templates)
+
+    def rows(self, clip: Clip, reads: Reads = "vectors") -> Features:
+        """Of the training pictures that can be read, (N, F)."""
+        pool = self.pool or self.train
+        rows, kept = self._rows(clip, pool, reads)
+        _refuse_empty_classes(self.keys, pool.targets[kept], self.train.name)
+        return Features(rows, pool.targets[kept])
+
+    def validation_rows(self, clip: Clip, reads: Reads = "vectors") -> Features | None:
+        return None if self.validation is None else features_of(clip, self.validation, reads)
+
+    def views(self, clip: Clip, count: int, reads: Reads = "vectors") -> np.ndarray:
+        """(count, N, F): `count` random views of each picture of `rows`."""
+        pool, size = self.pool or self.train, clip.checkpoint.architecture.preprocessing.size
+        _, kept = self._rows(clip, pool, reads)
+        seen = []
+        for number in range(count):  # each number by itself, so that more views are found beside those of fewer
+            rows, places = self._rows(clip, view(pool, number, size), reads)
+            if not np.array_equal(places, kept):
+                raise DataError(f"{self.train.name}: some pictures could be read once and then not; try again")
+            seen.append(rows)
+        return np.stack(seen)
+
+    def readable(self, clip: Clip) -> np.ndarray:
+        """(K,) which of the training pictures `rows` and `views` are of: all but those that cannot be read."""
+        _, kept = self._rows(clip, self.pool or self.train, "vectors")
+        return kept if self.places is None else np.searchsorted(self.places, kept)
+
+    def _rows(self, clip: Clip, pool: Labelled, reads: Reads) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of this task's pictures that can be read, and where in the pool they are."""
+        found = picture_vectors(clip, pool, reads)
+        _tell(found)
+        if self.places is None:
+            return found.rows, found.kept
+        mine = np.isin(found.kept, self.places)
+        return found.rows[mine], found.kept[mine]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures with sentences to learn from. validation: what choices are made on, None for none."""
+
+    train: Captioned
+    validation: Captioned | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for data in (self.train, self.validation):
+            if data is not None:
+                _refuse_test(data)
+        if len(self.train) < 2 or not len(self.train.captions):
+            raise DataError(f"{self.train.name}: two pictures with a sentence each are the least to learn from")
+
+    def readable(self, clip: Clip) -> np.ndarray:
+        """(K,) which of the training pictures can be read."""
+        return self.rows(clip).kept
+
+    def rows(self, clip: Clip, reads: Reads = "vectors") -> PictureVectors:
+        """Of the training pictures that can be read, (K, F)."""
+        return picture_vectors(clip, self.train, reads)
+
+    def views(self, clip: Clip, count: int, reads: Reads = "vectors") -> np.ndarray:
+        """(count, K, F): `count` random views of each picture of `rows`."""
+        size = clip.checkpoint.architecture.preprocessing.size
+        return np.stack([picture_vectors(clip, view(self.train, i, size), reads).rows for i in range(count)])
+
+
+def classes(
+    train: Labelled,
+    validation: Labelled | None = None,
+    shots: int | None = None,
+    seed: int = 0,
+    language: str | None = None,
+    templates: str | Sequence[str] | None = None,
+) -> Task:
+    """A Task of all pictures, or of `shots` pictures of each class (all, where a class has fewer) and at most 4 for
+    validation, drawn by the seed (Zhou et al., 2022): those of fewer shots are among those of more.
+
+    language, templates: as for zero-shot classification. Raises DataError, UsageError."""
+    if shots is not None and shots < 1:
+        raise UsageError(f"{shots} shots: a picture of each class is the least")
+    chosen = language_for(train, language)
+    if shots is not None:
+        train = few(train, shots, seed)
+        validation = validation and few(validation, min(shots, FEW_FOR_VALIDATION), seed)
+    return Task(train, validation, chosen, sentences_for(train, chosen, templates)[1], seed)
+
+
+def some(data: Labelled, places: np.ndarray) -> Labelled:
+    """The pictures at these places."""
+    chosen: list[int] = places.tolist()
+    groups = {name: tuple(values[i] for i in chosen) for name, values in data.groups.items()}
+    return replace(data, pictures=[data.pictures[i] for i in chosen], targets=data.targets[places], groups=groups)
+
+
+def few(data: Labelled, shots: int, seed: int) -> Labelled:
+    """`shots` pictures of each class, or all that a class has, drawn by the seed."""
+    if data.multi_label:
+        raise DataError(f"{data.name}: shots are drawn of pictures of one class each, and here they may have several")
+    return some(data, np.flatnonzero(draw(data.targets, lambda count: min(shots, count), seed)))
+
+
+def not_drawn(validation: Labelled, seed: int) -> Labelled | None:
+    """The validation pictures that no number of shots of this seed draws for choosing; None where it draws all."""
+    free = np.flatnonzero(~draw(validation.targets, lambda count: min(FEW_FOR_VALIDATION, count), seed))
+    return some(validation, free) if len(free) else None
+
+
+def features_of(clip: Clip, data: Labelled, reads: Reads = "vectors") -> Features:
+    """Of the pictures that can be read; the others are warned of."""
+    found = picture_vectors(clip, data, reads)
+    _tell(found)
+    return Features(found.rows, data.targets[found.kept])
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _tell(found: PictureVectors) -> None:
+    for error in found.errors:
+        warnings.warn(f"left out: {error}", stacklevel=4)
+
+
+def _check(data: Labelled, train: Labelled) -> None:
+    _refuse_test(data)
+    if data.multi_label:
+        raise DataError(f"{data.name}: pictures of one class each are learned from, and here they may have several")
+    if data.keys != train.keys:
+        raise DataError(
+            f"{data.name}, {data.split} and {train.split} have different classes ({len(data.keys)} and "
+            f"{len(train.keys)}); both need the same"
+        )
+    if not len(data):
+        raise DataError(f"{data.name}, {data.split} has no pictures")
+
+
+def _refuse_test(data: Labelled | Captioned) -> None:
+    if kind_of(data.split) == "test":
+        raise UsageError(
+            f"{data.name}: the split {data.split!r} is for testing what was learned, not for learning or choosing; "
+            "give train and validation"
+        )
+
+
+def _refuse_empty_classes(keys: Sequence[str], targets: np.ndarray, name: str) -> None:
+    sizes = np.bincount(targets, minlength=len(keys))
+    if (sizes > 0).sum() < 2:
+        raise DataError(
+            f"{name} has training pictures of {(sizes > 0).sum()} class, and two are the least; one thing alone can "
+            "become a word (textual inversion)"
+        )
+    empty = [key for key, size in zip(keys, sizes, strict=True) if not size]
+    if empty:
+        raise DataError(
+            f"{name}: {len(empty)} of {len(keys)} classes have no training picture that can be read: "
+            f"{', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}; add pictures, or take the classes out"
+        )

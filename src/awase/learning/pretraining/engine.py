@@ -1,0 +1,194 @@
+"""One pretraining run, from a recipe to a model in awase's own layout.
+
+    OUT/step-*, log.jsonl     the state and the log of the loop: the same call goes on where it stopped
+    OUT/evaluations.jsonl     what was measured on the way
+    OUT/unreadable.jsonl      pictures that could not be read
+    OUT/orders/               of epochs whose hard negatives were mined
+    OUT/tensorboard/          the curves for TensorBoard, where that is installed
+    OUT/model/                the model, at the end
+    OUT/run.html              the run on a page, with its curves
+
+Every process of a torchrun calls `pretrain`; the first one writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from awase.encoding.checkpoints import Checkpoint, write_checkpoint
+from awase.errors import AwaseError, PictureError, UsageError
+from awase.learning.distributed import rank, wait_for_all, world
+from awase.learning.loop import Average, Keeping, layerwise, train
+from awase.learning.pretraining.mining import Miner
+from awase.learning.pretraining.page import write_page
+from awase.learning.pretraining.pairs import Pairs
+from awase.learning.pretraining.recipe import Recipe
+from awase.learning.pretraining.speed import Speed
+from awase.learning.pretraining.starting import Started, learned, started
+from awase.learning.pretraining.step import Step, teacher_of
+from awase.learning.pretraining.tensorboard import curves
+from awase.learning.pretraining.watching import UNREADABLE, Alarms, evaluate, note_evaluation, refuse_missing
+from awase.learning.schedule import Schedule
+from awase.loading import checkpoint_of, load
+
+Report = Callable[[int, dict[str, float]], None]
+MODEL = "model"
+OUT_OF_MEMORY = (
+    "the memory of {} does not hold a step of {:,} pairs: loss.part encodes fewer at a time with the same gradients, "
+    'loss.kind = "blocks" holds no matrix of scores, model.recompute forgets inner values, data.batch can be lower'
+)
+
+
+def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None) -> Path:
+    """Trains a model, or goes on with a run that was stopped, and gives the folder that holds it.
+
+    report: as for `train`. Known failures on the way are warnings. Raises UsageError where settings do not fit together
+    or OUT holds another run, DataError where too many pictures cannot be read, TrainingFailed."""
+    device = device_of(recipe.device)
+    if recipe.shard and world() == 1:
+        raise UsageError("shard = true splits weights among several processes, and this is one: start it by torchrun")
+    refuse_missing(recipe.watch)
+    start = started(recipe.model, recipe.seed, device, recipe.shard)
+    _refuse_sizes(recipe.data.sizes, start)
+    tell = _Unreadable(out / UNREADABLE)
+    rule, steps = start.towers.architecture.preprocessing, recipe.schedule.steps
+    pairs = Pairs(recipe.data, start.tokenizer, rule, recipe.seed, steps, recipe.loss.swapped, tell)
+    teachers = [teacher_of(checkpoint_of(name), device) for name in recipe.loss.teachers]
+    step_of = Step(start.towers, recipe.loss, teachers, device, recipe.model.compile)
+    weights = learned(start.towers)
+    average = None if recipe.average is None else Average(weights, recipe.average)
+    mine = Miner(pairs, step_of, out) if recipe.data.mined else None
+    watcher = _Watcher(recipe, out, start, average, report)
+    try:
+        counted = not (recipe.shard or recipe.model.compile)  # torch cannot count there
+        first = partial(_losses, pairs, step_of, None, None, 0)
+        speed = Speed(first, weights, device, recipe.precision) if counted else None
+        train(
+            weights,
+            partial(_losses, pairs, step_of, mine, speed),
+            _schedule(recipe, weights),
+            watcher,
+            seed=recipe.seed,
+            precision=recipe.precision,
+            average=average,
+            keeping=Keeping(out, settings=_settings(recipe, pairs)),
+            describe=pairs.names,
+        )
+    except RuntimeError as problem:  # torch has a class of its own for a GPU's memory alone
+        if isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem):
+            raise AwaseError(OUT_OF_MEMORY.format(device, recipe.data.batch)) from problem
+        raise
+    finally:
+        pairs.close()
+    watcher.finish()
+    return out / MODEL
+
+
+def _losses(pairs: Pairs, step_of: Step, mine: Miner | None, speed: Speed | None, step: int) -> dict[str, Tensor]:
+    if mine:
+        mine(step)
+    parts = step_of(pairs(step))
+    return {**parts, "peak": speed()} if speed else parts
+
+
+def device_of(wanted: str) -> str:
+    """What "auto" stands for on this machine. Raises UsageError for a device that it does not have."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there.get(wanted.split(":")[0], False):
+        raise UsageError(f"device {wanted!r} is not there; there are {', '.join(d for d, p in there.items() if p)}")
+    return wanted
+
+
+def _refuse_sizes(sizes: Sequence[int], start: Started) -> None:
+    patch = getattr(start.towers.architecture.image, "patch_size", 1)
+    if odd := [size for size in sizes if size % patch]:
+        raise UsageError(f"data.sizes: {odd[0]} is no multiple of the tower's patches of {patch}")
+
+
+def _schedule(recipe: Recipe, weights: Mapping[str, Any]) -> Schedule:
+    if recipe.model.shrink == 1:
+        return recipe.schedule
+    factors = layerwise(weights, recipe.model.shrink)
+    if not factors:
+        raise UsageError("shrink is for towers that are a list of blocks, and no such block learns here")
+    return dataclasses.replace(recipe.schedule, factors={**factors, **recipe.schedule.factors})
+
+
+def _settings(recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
+    """What must not change while a run is going on; how it is watched and on what it runs may."""
+    fixed = {key: value for key, value in dataclasses.asdict(recipe).items() if key in ("model", "loss", "average")}
+    fixed["data"] = {**dataclasses.asdict(recipe.data), "threads": None}
+    return {**fixed, "pictures": [len(source) for source in pairs.sources]}
+
+
+class _Unreadable:
+    """Notes each picture that cannot be read, once; called by several threads."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self._known, self._lock = file, set[str](), threading.Lock()
+
+    def __call__(self, error: PictureError) -> None:
+        with self._lock:
+            if error.source in self._known:
+                return
+            self._known.add(error.source)
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"picture": error.source, "reason": error.reason}) + "\n")
+
+
+class _Watcher:
+    """Hears of every step: raises alarms, evaluates when it is time, and at the end writes the model and the page."""
+
+    def __init__(self, recipe: Recipe, out: Path, start: Started, average: Average | None, report: Report) -> None:
+        self.recipe, self.out, self.start, self.average, self.report = recipe, out, start, average, report
+        self.curves = curves(out / "tensorboard")
+        contrastive = recipe.loss.kind != "sigmoid" and not recipe.loss.teachers
+        self.alarms = Alarms(recipe.data.batch, recipe.loss.most_scale, contrastive)
+        if recipe.loss.fixed_scale is not None:
+            self.alarms.most_scale = float("inf")
+
+    def __call__(self, step: int, told: dict[str, float]) -> None:
+        self.report(step, told)
+        if rank() == 0:
+            self.curves(step, told)
+        for alarm in self.alarms.hear(step, told) if rank() == 0 else []:
+            warnings.warn(alarm, stacklevel=2)
+        every, done = self.recipe.watch.every, step + 1
+        if every and done % every == 0 and done < self.recipe.schedule.steps:
+            self._measure(done, self._checkpoint(f"step {done}"))
+
+    def finish(self) -> None:
+        """Writes the model and the page; measures the model, unless an earlier call has done so."""
+        if not (self.out / MODEL).exists():
+            checkpoint = self._checkpoint(str(self.out))
+            self._measure(self.recipe.schedule.steps, checkpoint)
+            if rank() == 0:
+                write_checkpoint(checkpoint, self.out / MODEL, "awase")
+        if rank() == 0:
+            write_page(self.out, self.recipe)
+        wait_for_all()
+
+    def _checkpoint(self, source: str) -> Checkpoint:
+        """The model as it would be written now; every process must ask."""
+        with self.average.in_place() if self.average else nullcontext():
+            return self.start.checkpoint(source)
+
+    def _measure(self, done: int, checkpoint: Checkpoint) -> None:
+        """Evaluates the model after so many steps; the others wait for the first process."""
+        watch = self.recipe.watch
+        if rank() == 0 and (watch.retrieval or watch.zero_shot):
+            clip = load(checkpoint, engine="torch:" + device_of(self.recipe.device))
+            note_evaluation(self.out, done, evaluate(clip, watch))
+        wait_for_all()

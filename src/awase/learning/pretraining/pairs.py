@@ -1,0 +1,278 @@
+"""Batches of pictures with sentences, from a mixture of sets. What a step sees depends on (seed, step) alone: each set
+has a fixed number of places in a batch and goes through its pictures in an order of its own for each epoch, so any step
+can be asked for at any time, which is all that going on with a run takes. It knows nothing of towers or losses."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from awase.datasets import open_captioned, open_labelled
+from awase.datasets.remote import is_remote, local_copy
+from awase.encoding import prompts
+from awase.encoding.families import Preprocessing
+from awase.encoding.pictures import Picture, name_of, open_picture
+from awase.encoding.preprocessing import prepare
+from awase.encoding.tokenizers import Tokenizer
+from awase.errors import DataError, PictureError, UsageError
+from awase.evaluation.exchanges import false_captions
+from awase.learning.distributed import share
+from awase.learning.pretraining.recipe import Data, PairSet
+
+TRIES = 8  # other pictures that are tried in an unreadable one's place
+ENOUGH = 200  # pictures seen before their bad part is judged
+FURTHER = 2  # steps whose pictures are decoded ahead
+RATIO = 4 / 3  # of a crop's sides at most
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of a step. pixels (B, S, S, 3) uint8; ids (B + E, L) and ends (B + E,): the pairs' own
+    sentences, then E false ones; groups (B + E,) int64: equal sentences have equal numbers, in every process.
+    sentences: the pairs' own."""
+
+    pixels: Tensor
+    ids: Tensor
+    ends: Tensor
+    groups: Tensor
+    sentences: tuple[str, ...]
+
+
+class Source:
+    """One set: N pictures, each with its sentences by column."""
+
+    def __init__(self, chosen: PairSet) -> None:
+        if is_remote(chosen.path):
+            chosen = replace(chosen, path=str(local_copy(chosen.path)))
+        read = _by_class if chosen.classes else _by_caption
+        self.name, pictures, sentences, self.notes = read(chosen)
+        kept = [i for i, columns in enumerate(sentences) if columns]
+        if not kept:
+            raise DataError(f"{chosen.path}: no picture of its split {chosen.split} has a sentence")
+        self.pictures: Sequence[Picture] = [pictures[i] for i in kept]
+        self.sentences = [sentences[i] for i in kept]
+        self.weight = chosen.weight or float(len(kept))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def sentence(self, index: int, chance: np.random.Generator) -> str:
+        """One of a picture's sentences: any of its columns, then any of that."""
+        columns = self.sentences[index]
+        column = columns[int(chance.integers(len(columns)))]
+        return column[int(chance.integers(len(column)))]
+
+
+Read = tuple[str, Sequence[Picture], list[list[Sequence[str]]], tuple[str, ...]]
+
+
+def _by_caption(chosen: PairSet) -> Read:
+    """The sentences of each picture, by column; columns that it has none in are left out."""
+    found = [open_captioned(chosen.path, chosen.split, column) for column in chosen.columns]
+    first = found[0]
+    place = {name_of(picture): i for i, picture in enumerate(first.pictures)}
+    sentences: list[list[Sequence[str]]] = [[] for _ in first.pictures]
+    for data in found:
+        told: dict[int, list[str]] = {}
+        for caption, owner in zip(data.captions, data.owners.tolist(), strict=True):
+            told.setdefault(owner, []).append(caption)
+        for owner, captions in told.items():
+            at = place.get(name_of(data.pictures[owner]))
+            if at is not None:
+                sentences[at].append(captions)
+    return first.name, first.pictures, sentences, first.notes
+
+
+def _by_class(chosen: PairSet) -> Read:
+    data = open_labelled(chosen.path, chosen.split)
+    if data.multi_label:
+        raise UsageError(f"{chosen.path}: pictures with several classes have no sentence; give their captions")
+    named: list[list[list[str]]] = []
+    for language in chosen.classes:
+        if language not in data.names:
+            raise UsageError(f"{chosen.path}: classes are named in {', '.join(data.names)}, not in {language!r}")
+        templates = data.templates.get(language) or prompts.templates("ensemble", language)
+        named.append(prompts.class_prompts(data.names[language], templates))
+    sentences: list[list[Sequence[str]]] = [[column[t] for column in named] for t in data.targets.tolist()]
+    return data.name, data.pictures, sentences, data.notes
+
+
+def places(weights: Sequence[float], batch: int) -> list[int]:
+    """How many pairs of a batch each set has: in proportion to its weight, whole numbers by largest remainder. Raises
+    UsageError where a set would have none."""
+    exact = [batch * weight / sum(weights) for weight in weights]
+    counts = [math.floor(value) for value in exact]
+    for i in sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])[: batch - sum(counts)]:
+        counts[i] += 1
+    if 0 in counts:
+        raise UsageError(
+            f"set number {counts.index(0) + 1} has no place in a batch of {batch}: raise its weight or the batch"
+        )
+    return counts
+
+
+@dataclass(frozen=True)
+class Place:
+    """One pair of a step: which set, which of its pictures, and what decides its crop and sentence."""
+
+    source: Source
+    index: int
+    chance: tuple[int, int, int]
+
+
+class Pairs:
+    """The batches of a run. tell: is told of each unreadable picture. size: step -> side of the squares."""
+
+    def __init__(
+        self,
+        data: Data,
+        tokenizer: Tokenizer,
+        preprocessing: Preprocessing,
+        seed: int,
+        steps: int,
+        swapped: bool,
+        tell: Callable[[PictureError], None],
+    ) -> None:
+        self.data, self.tokenizer, self.rule, self.seed, self.swapped = data, tokenizer, preprocessing, seed, swapped
+        self.steps, self.tell = steps, tell
+        self.sources = [Source(chosen) for chosen in data.sets]
+        self.counts = places([source.weight for source in self.sources], data.batch)
+        for source, count in zip(self.sources, self.counts, strict=True):
+            if count > len(source):
+                raise UsageError(
+                    f"{source.name} has {len(source):,} pictures for its {count:,} places in a batch, and none comes "
+                    "twice: lower data.batch, or the set's weight"
+                )
+        if data.sizes and data.sizes[-1] != preprocessing.size:
+            raise UsageError(f"the last of data.sizes is the tower's own, {preprocessing.size}; given: {data.sizes}")
+        self.mine = share(data.batch)
+        self.seen, self.bad = 0, 0
+        self._pool = ThreadPoolExecutor(data.threads)
+        self._ahead: dict[int, list[Future[tuple[np.ndarray, Place]]]] = {}
+        self.orders: dict[tuple[int, int], np.ndarray] = {}
+        self._random_order = lru_cache(2 * len(self.sources))(self._shuffled)
+
+    def size(self, step: int) -> int:
+        """Side of the squares that a step sees."""
+        sizes = self.data.sizes or (self.rule.size,)
+        return sizes[min(step * len(sizes) // self.steps, len(sizes) - 1)]
+
+    def names(self, step: int) -> str:
+        """The pictures of a step, for messages."""
+        found = [name_of(place.source.pictures[place.index]) for place in self._places(step)]
+        return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+
+    def __call__(self, step: int) -> Batch:
+        """Raises DataError when too many pictures cannot be read."""
+        for later in range(step, min(step + 1 + FURTHER, self.steps)):
+            if later not in self._ahead and (later == step or self._is_settled(later)):
+                self._ahead[later] = [self._pool.submit(self._read, p, self.size(later)) for p in self._places(later)]
+        found = [future.result() for future in self._ahead.pop(step)]
+        self._ahead = {later: futures for later, futures in self._ahead.items() if later > step}
+        told = [place.source.sentence(place.index, np.random.default_rng([*place.chance, 1])) for _, place in found]
+        sentences = [*told, *(_false(sentence) for sentence in told)] if self.swapped else told
+        return Batch(
+            torch.from_numpy(np.stack([pixels for pixels, _ in found])),
+            *padded(self.tokenizer, sentences),
+            torch.tensor([number_of(sentence) for sentence in sentences]),
+            tuple(told),
+        )
+
+    def close(self) -> None:
+        """Reads no further ahead."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _is_settled(self, step: int) -> bool:
+        """Whether the order of a later step's pictures is known."""
+        epochs = ((number, self.epoch(number, step)) for number in range(len(self.sources)))
+        return not self.data.mined or all(epoch == 0 or (number, epoch) in self.orders for number, epoch in epochs)
+
+    def _places(self, step: int) -> list[Place]:
+        """This process's, of all places of a step."""
+        found, first = [], 0
+        for number, (source, count) in enumerate(zip(self.sources, self.counts, strict=True)):
+            for slot in range(max(first, self.mine.start), min(first + count, self.mine.stop)):
+                epoch, i = divmod(step * count + slot - first, len(source))
+                found.append(Place(source, int(self._order(number, epoch)[i]), (self.seed, step, slot)))
+            first += count
+        return found
+
+    def epoch(self, number: int, step: int) -> int:
+        """The last epoch of a set that a step reaches into."""
+        return ((step + 1) * self.counts[number] - 1) // len(self.sources[number])
+
+    def _order(self, number: int, epoch: int) -> np.ndarray:
+        """In which order a set's pictures come: random, or as `orders` has it, which mining fills."""
+        found = self.orders.get((number, epoch))
+        return self._random_order(number, epoch) if found is None else found
+
+    def _shuffled(self, number: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, number, epoch]).permutation(len(self.sources[number]))
+
+    def _read(self, place: Place, size: int) -> tuple[np.ndarray, Place]:
+        """The square of a picture, or of another of its set where it cannot be read."""
+        chance = np.random.default_rng([*place.chance, 0])
+        for _ in range(TRIES):
+            self.seen += 1
+            try:
+                return self._square(place.source.pictures[place.index], size, chance), place
+            except PictureError as error:
+                self.bad += 1
+                self.tell(error)
+                if self.seen >= ENOUGH and self.bad > self.data.bad * self.seen:
+                    break
+            place = Place(place.source, int(chance.integers(len(place.source))), place.chance)
+        raise DataError(
+            f"{self.bad} of {self.seen} pictures cannot be read, and at most {self.data.bad:.1%} may be (data.bad): "
+            f"unreadable.jsonl names them; the last was {name_of(place.source.pictures[place.index])}"
+        )
+
+    def _square(self, picture: Picture, size: int, chance: np.random.Generator) -> np.ndarray:
+        opened = open_picture(picture)
+        rule = Preprocessing(size, self.rule.resize, self.rule.filter, self.rule.rgb_first, self.rule.crop)
+        if self.data.crop == 1:
+            return prepare(opened, rule)
+        box = random_box(opened.size, self.data.crop, chance)
+        filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+        return np.array(opened.convert("RGB").resize((size, size), filters[self.rule.filter], box))
+
+
+def random_box(size: tuple[int, int], least: float, chance: np.random.Generator) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a part of a picture: at least `least` of its area, sides in a ratio of 3/4 to 4/3
+    of each other where that fits. Szegedy et al., 2015 (arXiv:1409.4842)."""
+    width, height = size
+    area = chance.uniform(least, 1) * width * height
+    ratio = math.exp(chance.uniform(-math.log(RATIO), math.log(RATIO)))
+    wide = min(width, math.sqrt(area * ratio))
+    high = min(height, area / wide)
+    wide = min(width, area / high)
+    left, top = chance.uniform(0, width - wide), chance.uniform(0, height - high)
+    return left, top, left + wide, top + high
+
+
+def padded(tokenizer: Tokenizer, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """ids (M, L), as long as the longest sentence, and ends (M,), both int64."""
+    tokens = tokenizer(sentences)
+    length = max(map(len, tokens.ids))
+    ids = [row + [tokenizer.pad] * (length - len(row)) for row in tokens.ids]
+    return torch.tensor(ids), torch.tensor(tokens.ends)
+
+
+def _false(sentence: str) -> str:
+    """A false caption that differs in little; the caption itself, which is then no rival, where no rule applies."""
+    found = false_captions(sentence)
+    return found.get("swap") or next(iter(found.values()), sentence)
+
+
+def number_of(sentence: str) -> int:
+    """The same for equal sentences in every process."""
+    return int.from_bytes(hashlib.blake2b(sentence.encode(), digest_size=8).digest(), "little", signed=True)

@@ -1,0 +1,554 @@
+"""Pretraining: recipes, batches, whole runs on made pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+torch = pytest.importorskip("torch")
+
+import awase  # noqa: E402
+from awase.cli import main  # noqa: E402
+from awase.encoding.families import Preprocessing, TextRule  # noqa: E402
+from awase.encoding.tokenizers import open_tokenizer  # noqa: E402
+from awase.errors import AwaseError, DataError, PictureError, UsageError  # noqa: E402
+from awase.learning.loop import Schedule  # noqa: E402
+from awase.learning.pretraining.engine import pretrain  # noqa: E402
+from awase.learning.pretraining.pairs import Pairs, Source, places, random_box  # noqa: E402
+from awase.learning.pretraining.recipe import Data, Loss, Model, PairSet, Recipe, Watch, read_recipe  # noqa: E402
+from awase.learning.pretraining.speed import Speed, _work_of  # noqa: E402
+from awase.learning.pretraining.watching import Alarms, read_evaluations  # noqa: E402
+from awase.learning.state import read_log  # noqa: E402
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "yellow": (230, 220, 40)}
+JAPANESE = {"red": "赤", "green": "緑", "blue": "青", "yellow": "黄色"}
+BLOCK = {"width": 32, "layers": 2, "heads": 2, "mlp_width": 64, "activation": "gelu"}
+ARCHITECTURE = {
+    "dimension": 16,
+    "image": {"kind": "VisionTransformer", "image_size": 16, "patch_size": 8, **BLOCK},
+    "text": {"kind": "TextTransformer", "context": 16, "vocabulary": 49408, **BLOCK},
+    "preprocessing": {"size": 16},
+    "text_rule": {"kind": "clip", "context": 16},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain squares in four colours with captions in two languages, training and validation."""
+    folder = tmp_path_factory.mktemp("data") / "squares"
+    chance = np.random.default_rng(0)
+    for split, count in (("train", 40), ("val", 12)):
+        (folder / split).mkdir(parents=True)
+        lines = []
+        for i in range(count):
+            colour = list(COLOURS)[i % 4]
+            shade = np.array(COLOURS[colour]) + chance.normal(0, 12, (24, 20, 3))
+            Image.fromarray(np.clip(shade, 0, 255).astype(np.uint8)).save(folder / split / f"{i}.png")
+            captions = [f"a {colour} square", f"{colour} number {i}"]
+            lines.append({"file_name": f"{i}.png", "captions": captions, "captions_ja": [f"{JAPANESE[colour]}の四角"]})
+        (folder / split / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    return folder
+
+
+def recipe(squares: Path, steps: int = 6, **changes: Any) -> Recipe:
+    data = Data((PairSet(str(squares)),), batch=8, threads=2)
+    start = Recipe(Model(architecture=ARCHITECTURE), data, Schedule(steps, 3e-3), device="cpu")
+    return dataclasses.replace(start, **changes)
+
+
+def pairs(data: Data, seed: int = 0, steps: int = 1000, swapped: bool = False) -> Pairs:
+    def tell(error: PictureError) -> None:
+        told.append(error)
+
+    told: list[PictureError] = []
+    made = Pairs(data, open_tokenizer(TextRule("clip", 16), None), Preprocessing(16), seed, steps, swapped, tell)
+    made.told = told  # type: ignore[attr-defined]
+    return made
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+TOML = """
+precision = "bf16"
+[model]
+architecture = "ViT-B-32"
+locked = ["image."]
+[data]
+batch = 64
+[[data.sets]]
+path = "squares"
+columns = ["captions", "captions_ja"]
+weight = 2
+[schedule]
+steps = 100
+rate = 1e-3
+betas = [0.9, 0.95]
+factors = { "text." = 0.5 }
+[watch]
+retrieval = ["squares:val"]
+"""
+
+
+def test_the_recipe_in_the_repository_is_read_whole() -> None:
+    found = read_recipe(Path(__file__).parents[1] / "recipes" / "scratch.toml")
+    assert [Path(one.path).name for one in found.data.sets] == ["emoji_split", "shapes_captioned", "rsicd", "storybook"]
+    assert found.watch.retrieval[0].endswith("emoji_split:dev")
+
+
+def test_a_recipe_is_read_with_its_changes(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(TOML, "utf-8")
+    found = read_recipe(tmp_path / "r.toml", ["schedule.rate=5e-4", "loss.kind=blocks", "data.crop=1", "average=0.99"])
+    assert found.schedule == Schedule(100, 5e-4, betas=(0.9, 0.95), factors={"text.": 0.5})
+    assert found.model == Model(architecture="ViT-B-32", locked=("image.",))
+    assert found.data.sets == (PairSet(str(tmp_path / "squares"), columns=("captions", "captions_ja"), weight=2.0),)
+    assert found.watch.retrieval == (str(tmp_path / "squares:val"),)
+    assert (found.loss.kind, found.data.crop, found.average, found.precision) == ("blocks", 1.0, 0.99, "bf16")
+    assert found.quick().schedule.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("schedule.stpes=3", "no setting 'stpes'; there are steps, rate"),
+        ("optimizer.lr=1", "no setting 'optimizer'; there are model, data"),
+        ("schedule.steps=many", "schedule: steps is 'many'; expected a whole number"),
+        ("schedule.steps=1.5", "steps is 1.5; expected a whole number"),
+        ("loss.kind=hinge", "expected one of 'softmax', 'blocks', 'sigmoid'"),
+        ("model.locked=image.", "locked is 'image.'; expected"),
+        ("model.checkpoint=x", "a checkpoint or an architecture"),
+        ("loss.smoothing=2", "smoothing lies in"),
+        ("loss.fixed_scale=0", "most_scale and fixed_scale are above 0"),
+        ("data.sets=5", "expected a list"),
+        ("average='x'", "expected a number"),
+        ("data.batch=1", "a batch of 2 or more"),
+        ("schedule.rate", "expected TABLE.KEY=VALUE"),
+        ("seed.deep=3", "seed is"),
+        ("schedule.rate=0", "a schedule needs"),
+        ("schedule.rate=nan", "a schedule needs"),
+        ("schedule.decay=inf", "a schedule needs"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(tmp_path: Path, change: str, said: str) -> None:
+    (tmp_path / "r.toml").write_text(TOML, "utf-8")
+    with pytest.raises(UsageError) as refused:
+        read_recipe(tmp_path / "r.toml", [change])
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["[model", "seed = 1", "\xff"])
+def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.toml").write_text(text, "latin-1")
+    with pytest.raises(UsageError, match=r"r\.toml"):
+        read_recipe(tmp_path / "r.toml")
+    with pytest.raises(UsageError, match="cannot be read as a recipe"):
+        read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "sigmoid", "smoothing": 0.1},
+        {"kind": "blocks", "alike": "right"},
+        {"alike": "right", "swapped": True},
+        {"kind": "sigmoid", "swapped": True},
+        {"part": 0},
+        {"pull": -1.0},
+    ],
+)
+def test_losses_that_do_not_go_together_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Loss(**wrong)
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_places_follow_the_weights() -> None:
+    assert places([1, 1], 8) == [4, 4]
+    assert places([5, 3, 2], 7) == [4, 2, 1]
+    assert sum(places([0.37, 0.33, 0.3], 101)) == 101
+    with pytest.raises(UsageError, match="set number 2 has no place in a batch of 10"):
+        places([1000, 1], 10)
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for(squares: Path) -> None:
+    data = Data((PairSet(str(squares)),), batch=8, threads=2)
+    going, jumping, other = pairs(data), pairs(data), pairs(data, seed=1)
+    steps = [going(step) for step in range(8)]
+    again = jumping(7)
+    assert torch.equal(again.pixels, steps[7].pixels)
+    assert torch.equal(again.ids, steps[7].ids)
+    assert again.sentences == steps[7].sentences
+    assert other(7).sentences != again.sentences
+
+
+def test_an_epoch_shows_every_picture_once(squares: Path) -> None:
+    made = pairs(Data((PairSet(str(squares)),), batch=8))
+    for epoch in range(2):
+        seen = [place.index for step in range(5 * epoch, 5 * epoch + 5) for place in made._places(step)]
+        assert sorted(seen) == list(range(40))
+    assert [p.index for p in made._places(0)] != [p.index for p in made._places(5)]
+
+
+def test_processes_share_a_step_without_talking(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Data((PairSet(str(squares)),), batch=8)
+    whole = pairs(data)(3)
+    parts = []
+    for half in (slice(0, 4), slice(4, 8)):
+        monkeypatch.setattr("awase.learning.pretraining.pairs.share", lambda count, half=half: half)
+        parts.append(pairs(data)(3))
+    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
+    assert torch.equal(torch.cat([part.groups for part in parts]), whole.groups)
+
+
+def test_sentences_come_from_every_column_and_classes_from_templates(squares: Path, tmp_path: Path) -> None:
+    source = Source(PairSet(str(squares), columns=("captions", "captions_ja")))
+    chance = np.random.default_rng(0)
+    told = Counter(source.sentence(0, chance) for _ in range(400))
+    assert set(told) == {"a red square", "red number 0", "赤の四角"}
+    assert 150 < told["赤の四角"] < 250  # columns have equal parts, whatever they hold
+    for colour, shade in COLOURS.items():
+        (tmp_path / "train" / colour).mkdir(parents=True)
+        Image.new("RGB", (8, 8), shade).save(tmp_path / "train" / colour / "0.png")
+    source = Source(PairSet(str(tmp_path), classes=("en",)))
+    assert "blue" in source.sentence(0, chance)
+    with pytest.raises(UsageError, match="not in 'ja'"):
+        Source(PairSet(str(tmp_path), classes=("ja",)))
+
+
+def test_equal_sentences_have_equal_numbers_and_false_ones_follow(squares: Path) -> None:
+    batch = pairs(Data((PairSet(str(squares)),), batch=8), swapped=True)(0)
+    assert batch.ids.shape[0] == len(batch.ends) == len(batch.groups) == 16
+    own, false = batch.groups[:8].tolist(), batch.groups[8:].tolist()
+    for i, a in enumerate(batch.sentences):
+        assert [b == a for b in batch.sentences] == [number == own[i] for number in own]
+    assert sum(a != b for a, b in zip(own, false, strict=True)) >= 4  # a colour is exchanged
+
+
+def test_sizes_change_in_equal_parts_of_a_run(squares: Path) -> None:
+    made = pairs(Data((PairSet(str(squares)),), batch=8, sizes=(8, 16)), steps=10)
+    assert [made.size(step) for step in range(10)] == [8] * 5 + [16] * 5
+    assert made(4).pixels.shape == (8, 8, 8, 3)
+    assert made(5).pixels.shape == (8, 16, 16, 3)
+
+
+def test_without_crops_pictures_are_as_the_model_will_see_them(squares: Path) -> None:
+    made = pairs(Data((PairSet(str(squares)),), batch=8, crop=1.0))
+    from awase.encoding.preprocessing import prepare_source
+
+    batch, place = made(0), made._places(0)[0]
+    expected = prepare_source(place.source.pictures[place.index], Preprocessing(16))
+    assert (batch.pixels[0].numpy() == expected).all()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (10, 1000), (7, 7)])
+def test_a_crop_lies_in_the_picture(size: tuple[int, int]) -> None:
+    chance = np.random.default_rng(0)
+    for _ in range(100):
+        left, top, right, bottom = random_box(size, 0.5, chance)
+        assert 0 <= left < right <= size[0] + 1e-9
+        assert 0 <= top < bottom <= size[1] + 1e-9
+        assert (right - left) * (bottom - top) >= 0.499 * size[0] * size[1]
+
+
+def test_an_unreadable_picture_is_named_and_another_taken(squares: Path, tmp_path: Path) -> None:
+    made = pairs(Data((PairSet(str(squares)),), batch=8))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    source = made.sources[0]
+    place = made._places(0)[0]
+    source.pictures[place.index] = bad  # type: ignore[index]
+    batch = made(0)
+    assert len(batch.pixels) == 8
+    assert [error.source for error in made.told] == [str(bad)]  # type: ignore[attr-defined]
+    source.pictures[:] = [bad] * 40  # type: ignore[index]
+    with pytest.raises(DataError, match=r"pictures cannot be read, and at most 1\.0%"):
+        made(100)
+
+
+# ---- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def weights_of(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_learns_and_its_model_needs_no_torch(squares: Path, tmp_path: Path) -> None:
+    watch = Watch(every=30, retrieval=(f"{squares}:val",))
+    data = Data((PairSet(str(squares), columns=("captions", "captions_ja")),), batch=16, threads=1)
+    loss = Loss(alike="left out")
+    model = pretrain(recipe(squares, 60, data=data, loss=loss, watch=watch, average=0.9), tmp_path / "run")
+    clip = awase.load(model)
+    assert clip.engine.name == "onnxruntime"
+    pictures = clip.encode_images([str(squares / "val" / f"{i}.png") for i in range(12)])
+    for words in ([f"a {c} square" for c in COLOURS], [f"{JAPANESE[c]}の四角" for c in COLOURS]):
+        answers = (pictures @ clip.encode_texts(words).T).argmax(1)
+        assert (answers == np.arange(12) % 4).mean() > 0.7  # chance: 0.25
+    log, measured = read_log(tmp_path / "run"), read_evaluations(tmp_path / "run")
+    assert log[-1]["pairs"] < 0.5 * log[0]["pairs"]
+    assert {"pairs", "scale", "likeness", "gradient", "rate", "seconds"} < set(log[0])
+    assert [line["step"] for line in measured] == [30, 60]
+    page = (tmp_path / "run" / "run.html").read_text("utf-8")
+    for said in ("60 steps of 16 pairs", "Loss of pairs", "R@5", "Measured on the way", "model.architecture.dimension"):
+        assert said in page
+
+
+def test_the_part_of_the_peak_is_told_and_changes_nothing(squares: Path, tmp_path: Path) -> None:
+    pretrain(recipe(squares), tmp_path / "run")
+    reached = [line["peak"] for line in read_log(tmp_path / "run")]
+    assert reached[0] == 0
+    assert all(0 < part < 1 for part in reached[1:])
+    weight = torch.nn.Parameter(torch.ones(8, 16))
+    rows = torch.ones(4, 16)
+    speed = Speed(lambda: {"pairs": (rows @ weight.T).sum()}, {"weight": weight}, "cpu", "fp32")
+    assert weight.grad is None
+    assert _work_of(lambda: {"pairs": (rows @ weight.T).sum()}, {}) == 2 * 2 * 4 * 8 * 16  # and the gradient
+    assert speed() == 0
+    assert speed() > 0
+
+
+def _with_nan(folder: Path, model: Path) -> str:
+    tensors = {name: values.copy() for name, values in load_file(model / "model.safetensors").items()}
+    tensors["logit_scale"][...] = np.nan
+    folder.mkdir()
+    (folder / "config.json").write_bytes((model / "config.json").read_bytes())
+    save_file(tensors, folder / "model.safetensors")
+    return str(folder)
+
+
+def test_a_run_that_cannot_end_well_does_not_begin(squares: Path, tmp_path: Path) -> None:
+    """Told before the first step: what is missing for the last one, too."""
+    odd = {**ARCHITECTURE, "image": {**ARCHITECTURE["image"], "heads": 3}}
+    small = {**ARCHITECTURE, "text": {**ARCHITECTURE["text"], "vocabulary": 100}}
+    one = (PairSet(str(squares)),)
+    spoiled = _with_nan(tmp_path / "nan", pretrain(recipe(squares, 1), tmp_path / "first"))
+    for changes, said in [
+        ({"watch": Watch(retrieval=(str(tmp_path / "none"),))}, "none"),
+        ({"model": Model(architecture=ARCHITECTURE, locked=("imge.",))}, "begins with 'imge.'"),
+        ({"model": Model(architecture=odd)}, "sizes do not fit together"),
+        ({"model": Model(architecture=small)}, "sizes do not fit together"),
+        ({"model": Model(architecture={**ARCHITECTURE, "dimension": -1})}, "can be built"),
+        ({"model": Model(architecture={**ARCHITECTURE, "image": {"kind": "Wish"}})}, "'Wish' is missing, unknown"),
+        ({"model": Model(checkpoint=spoiled)}, "logit_scale holds numbers that are not finite"),
+        ({"device": "banana"}, "device 'banana' is not there"),
+        ({"data": Data(one, batch=64)}, "squares has 40 pictures for its 64 places"),
+        ({"data": Data(one, batch=8, sizes=(16, 8))}, "the last of data.sizes"),
+        ({"data": Data(one, batch=8, sizes=(12, 16))}, "12 is no multiple"),
+    ]:
+        with pytest.raises((UsageError, DataError, AwaseError), match=re.escape(said)):
+            pretrain(recipe(squares, **changes), tmp_path / "run")
+        assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_memory_that_does_not_suffice_is_told_with_what_helps(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pairs, "__call__", lambda pairs, step: torch.empty(2**60))
+    with pytest.raises(AwaseError, match=r"memory of cpu does not hold a step of 8 pairs: loss\.part"):
+        pretrain(recipe(squares), tmp_path / "run")
+
+
+def test_a_checkpoint_beside_the_recipe_is_found_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "r.toml").write_text(TOML, "utf-8")
+    model = 'model={checkpoint="mine"}'
+    assert read_recipe(tmp_path / "r.toml", [model]).model.checkpoint == str(tmp_path / "mine")
+    assert read_recipe(tmp_path / "r.toml", ['model={checkpoint="org/name"}']).model.checkpoint == "org/name"
+
+
+@pytest.mark.parametrize("stop_at", [0, 3])
+def test_an_interrupted_run_ends_with_the_same_model(squares: Path, tmp_path: Path, stop_at: int) -> None:
+    chosen = recipe(squares, average=0.9, model=Model(architecture=ARCHITECTURE, left_out=0.25))
+    pretrain(chosen, tmp_path / "whole")
+
+    def stop(step: int, told: dict[str, float]) -> None:
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="the same call goes on"):
+        pretrain(chosen, tmp_path / "parts", stop)
+    assert not (tmp_path / "parts" / "model").exists()
+    pretrain(chosen, tmp_path / "parts")
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+    pretrain(chosen, tmp_path / "parts")  # done is done
+    with pytest.raises(UsageError, match=r"holds another run: loss\.pull was"):
+        pretrain(dataclasses.replace(chosen, loss=Loss(pull=0.1)), tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Loss("blocks", alike="left out", swapped=True),
+        Loss(alike="right"),
+        Loss(swapped=True, smoothing=0.1, pull=0.1),
+        Loss(part=3, most_scale=10.0),
+        Loss(fixed_scale=20.0),
+    ],
+)
+def test_every_loss_runs(squares: Path, tmp_path: Path, loss: Loss) -> None:
+    pretrain(recipe(squares, 3, loss=loss), tmp_path / "run")
+    log = read_log(tmp_path / "run")
+    assert all(line["pairs"] is not None for line in log)
+    assert log[-1]["scale"] <= loss.most_scale * (1 + 1e-6)
+    if loss.fixed_scale:
+        assert [line["scale"] for line in log] == pytest.approx([20] * 3)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_and_blocks_computed_again_run(squares: Path, tmp_path: Path, precision: str) -> None:
+    model = Model(architecture=ARCHITECTURE, recompute=True, shrink=0.5, left_out=0.25)
+    pretrain(recipe(squares, 3, precision=precision, model=model), tmp_path / "run")
+    log = read_log(tmp_path / "run")
+    assert log[0]["pairs"] == pytest.approx(read_log_of_fp32(squares, tmp_path)[0]["pairs"], rel=0.05)
+    locked = Model(architecture=ARCHITECTURE, shrink=0.5, locked=("image.", "text."))
+    with pytest.raises(UsageError, match="no such block learns"):
+        pretrain(recipe(squares, 3, model=locked), tmp_path / "none")
+
+
+def read_log_of_fp32(squares: Path, folder: Path) -> list[dict[str, Any]]:
+    pretrain(recipe(squares, 1, model=Model(architecture=ARCHITECTURE, left_out=0.25)), folder / "fp32")
+    return read_log(folder / "fp32")
+
+
+def test_from_the_second_epoch_on_confused_pairs_meet(squares: Path, tmp_path: Path) -> None:
+    """Forty squares in four colours, eight in a batch; what was mined is gone on with after an interruption."""
+    data = Data((PairSet(str(squares)),), batch=8, threads=1, mined=True)
+    chosen = recipe(squares, 13, data=data)
+    pretrain(chosen, tmp_path / "whole")
+    orders = sorted((tmp_path / "whole" / "orders").iterdir())
+    assert [file.name for file in orders] == ["set-0-epoch-1.npy", "set-0-epoch-2.npy"]
+    order = np.load(orders[1])
+    assert sorted(order) == list(range(40))
+    assert min(Counter(batch % 4).most_common(1)[0][1] for batch in order.reshape(5, 8)[:2]) >= 4
+
+    def stop(step: int, told: dict[str, float]) -> None:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(chosen, tmp_path / "parts", stop)
+    pretrain(chosen, tmp_path / "parts")
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+
+
+def test_parts_of_a_batch_train_the_same_model(squares: Path, tmp_path: Path) -> None:
+    pretrain(recipe(squares, 3), tmp_path / "whole")
+    pretrain(recipe(squares, 3, loss=Loss(part=3)), tmp_path / "parts")
+    for one, other in zip(read_log(tmp_path / "whole"), read_log(tmp_path / "parts"), strict=True):
+        for name in ("pairs", "gradient", "scale", "likeness"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4)
+
+
+def test_a_sigmoid_model_and_a_teacher(squares: Path, tmp_path: Path) -> None:
+    sigmoid = Model(architecture={**ARCHITECTURE, "scoring": "sigmoid"})
+    pretrain(recipe(squares, 3, model=sigmoid, loss=Loss("sigmoid")), tmp_path / "teacher")
+    with pytest.raises(UsageError, match="scores by sigmoid, so its loss cannot be softmax"):
+        pretrain(recipe(squares, 3, model=sigmoid), tmp_path / "wrong")
+    taught = Loss(teachers=(str(tmp_path / "teacher" / "model"),), taught=0.5)
+    pretrain(recipe(squares, 3, loss=taught), tmp_path / "student")
+    assert all(line["taught"] >= 0 for line in read_log(tmp_path / "student"))
+
+
+def test_a_locked_tower_keeps_its_vectors(squares: Path, tmp_path: Path) -> None:
+    """LiT, from a checkpoint's weights."""
+    first = pretrain(recipe(squares, 3), tmp_path / "first")
+    locked = Model(checkpoint=str(first), locked=("image.",))
+    second = pretrain(recipe(squares, 3, model=locked), tmp_path / "second")
+    before, after = (awase.load(model).checkpoint.load() for model in (first, second))
+    assert all(np.array_equal(before[name], after[name]) for name in before if name.startswith("image."))
+    assert any(not np.array_equal(before[name], after[name]) for name in before if name.startswith("text."))
+
+
+def test_running_statistics_are_learned_kept_and_locked(squares: Path, tmp_path: Path) -> None:
+    image = {"kind": "ModifiedResNet", "image_size": 32, "width": 8, "blocks": [1, 1, 1, 1], "heads": 4}
+    resnet = Model(architecture={**ARCHITECTURE, "image": image, "preprocessing": {"size": 32}})
+    chosen = recipe(squares, 4, model=resnet)
+    first = pretrain(chosen, tmp_path / "whole")
+
+    def stop(step: int, told: dict[str, float]) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(chosen, tmp_path / "parts", stop)
+    pretrain(chosen, tmp_path / "parts")
+    assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+    locked = Model(checkpoint=str(first), locked=("image.layer1.", "image.bn1."))
+    second = pretrain(recipe(squares, 2, model=locked), tmp_path / "locked")
+    before, after = (awase.load(model).checkpoint.load() for model in (first, second))
+    for name in before:
+        if name.endswith("running_mean"):
+            kept = name.startswith(("image.layer1.", "image.bn1."))
+            assert np.array_equal(before[name], after[name]) == kept, name
+    with pytest.raises(UsageError, match="without batch normalisation"):
+        pretrain(recipe(squares, 2, model=resnet, loss=Loss(part=2)), tmp_path / "refused")
+
+
+def test_models_that_cannot_be_are_refused(squares: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no architecture is called 'ViT-Z'; there are .*ViT-B-32"):
+        pretrain(recipe(squares, model=Model(architecture="ViT-Z")), tmp_path / "a")
+    with pytest.raises(UsageError, match="start it by torchrun"):
+        pretrain(recipe(squares, shard=True), tmp_path / "b")
+
+
+# ---- alarms ----------------------------------------------------------------------------------------------------------
+
+
+def test_known_failures_are_told_once() -> None:
+    alarms = Alarms(batch=64, most_scale=100.0, wait=10)
+    said = [line for step in range(50) for line in alarms.hear(step, {"pairs": 4.15, "scale": 100.0, "likeness": 0.99})]
+    assert [line.split(":")[0] for line in said] == ["step 10"] * 3
+    assert ["stays at ln 64 = 4.16" in said[0], "at its largest, 100" in said[1], "collapsed" in said[2]] == [True] * 3
+
+
+def test_a_model_that_learns_raises_no_alarm() -> None:
+    alarms = Alarms(batch=64, most_scale=100.0, wait=10)
+    for step in range(100):
+        assert not alarms.hear(step, {"pairs": 4.16 if step % 9 else 3.0, "scale": 20.0, "likeness": 0.5})
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_and_goes_on(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "r.toml"
+    architecture = "\n".join(
+        f"{key} = {{ {', '.join(f'{k} = {json.dumps(v)}' for k, v in value.items())} }}"
+        if isinstance(value, dict)
+        else f"{key} = {value}"
+        for key, value in ARCHITECTURE.items()
+    )
+    file.write_text(
+        f'device = "cpu"\n[model.architecture]\n{architecture}\n[data]\nbatch = 8\n[[data.sets]]\n'
+        f"path = {json.dumps(str(squares))}\n[schedule]\nsteps = 2\nrate = 1e-3\n",
+        "utf-8",
+    )
+    out = str(tmp_path / "run")
+    assert main(["pretrain", str(file), "--out", out]) == 0
+    assert "the model is" in capsys.readouterr().err
+    assert main(["pretrain", str(file), "--out", out]) == 2
+    assert "--resume auto goes on" in capsys.readouterr().err
+    assert main(["pretrain", str(file), "--out", out, "--resume", "auto"]) == 0
+    assert main(["pretrain", str(file), "--out", str(tmp_path / "q"), "--quick", "--set", "loss.kind=blocks"]) == 0
+    assert len(read_log(tmp_path / "q")) == 4
+    assert main(["pretrain", str(file), "--set", "loss.kidn=blocks"]) == 2
+    assert "no setting 'kidn'" in capsys.readouterr().err
