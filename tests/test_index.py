@@ -424,7 +424,7 @@ def test_watching(pictures: Path, tmp_path: Path) -> None:
     process = start(pictures, "--db", tmp_path / "db", "--watch", "--json", before=often)
     assert process.stdout is not None
     try:
-        assert json.loads(process.stdout.readline())["pictures"] in (0, 12)  # settled or not yet
+        assert json.loads(process.stdout.readline())["pictures"] <= 12  # settled, or some of them not yet
         make_pictures(pictures / "new", 2, first=70)
         totals = []
         for line in process.stdout:
