@@ -15,6 +15,7 @@ from torch import Tensor
 from awase.clip import Clip
 from awase.encoding.prompts import SLOT
 from awase.encoding.towers import Towers
+from awase.learning.adaptation.method import Report, silent
 from awase.learning.adaptation.objective import Rule, class_loss, drawn, pair_loss
 from awase.learning.adaptation.pictures import Seen, seen
 from awase.learning.adaptation.sentences import Sentences, sentence_vectors, tokenised
@@ -23,9 +24,17 @@ from awase.learning.adaptation.task import Pairs, Task
 Loss = Callable[[], Tensor]
 
 
-def task_loss(clip: Clip, task: Task | Pairs, towers: Towers, learned: Collection[str], views: int, batch: int) -> Loss:
+def task_loss(
+    clip: Clip,
+    task: Task | Pairs,
+    towers: Towers,
+    learned: Collection[str],
+    views: int,
+    batch: int,
+    report: Report = silent,
+) -> Loss:
     """A function that draws a batch by torch's generator and gives its loss. learned: names of tensors that learn."""
-    pictures = seen(clip, task, views, towers, learned)
+    pictures = seen(clip, task, views, towers, learned, report)
     texts_learn = any(name.startswith("text.") for name in learned)
     if isinstance(task, Pairs):
         return _pairs(clip, task, towers, pictures, batch)

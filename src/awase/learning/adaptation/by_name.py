@@ -12,7 +12,7 @@ from awase.adapter import Adapter
 from awase.clip import Clip
 from awase.encoding.heads import Head
 from awase.learning.adaptation.holding_out import answers_of, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
 
 
@@ -24,11 +24,10 @@ class ByName:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
         head = task.zero_shot(clip)
 
         def learn(_kept: np.ndarray) -> Head:
             return head
 
-        found = answers_of(learn, rounds(task.rows(clip), task.validation_rows(clip), task.seed))
+        found = answers_of(learn, rounds(task.rows(clip, progress=report), task.validation_rows(clip), task.seed))
         return head_adapter(self, clip, task, head, found, {})

@@ -21,12 +21,12 @@ from awase.errors import UsageError
 from awase.evaluation.probes import Features
 from awase.learning.adaptation.augmentation import affordable
 from awase.learning.adaptation.holding_out import judged, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, scale_unit, silent
 from awase.learning.adaptation.task import Task
 
-PAPER_SCALE = 100.0
 ALPHAS, BETAS = 20, 200  # values on each axis of the grid, from LEAST
-LEAST, WIDEST = 0.1, 60.0
+LEAST = 0.1
+WIDER = (1, 2, 4, 8)  # multiples of both ends
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Grid:
     """The same."""
     most_alpha: float = 3.0
     most_beta: float = 7.0
-    """Where the best lies at an end of the grid, both ends are doubled, up to WIDEST: the paper's code has another grid
-    for every data set."""
+    """Grids with both ends doubled and doubled again are looked at too: the paper's code has another one for every data
+    set, and the best of one may lie far from the best of all."""
 
     def __post_init__(self) -> None:
         if min(self.alpha, self.beta) < 0 or min(self.most_alpha, self.most_beta) < LEAST:
@@ -51,15 +51,15 @@ class Grid:
         with the smaller loss. The ones given, where nothing was held out."""
         if not looked_at:
             return self.alpha * unit, self.beta
-        alphas = np.linspace(LEAST, self.most_alpha, ALPHAS, endpoint=False) * unit
-        betas = np.linspace(LEAST, self.most_beta, BETAS, endpoint=False)
+        found = [self._best(looked_at, unit, wider) for wider in WIDER]
+        return max(found, key=lambda pair: judged([(one.logits(*pair), one.targets) for one in looked_at]))
+
+    def _best(self, looked_at: Sequence[LookedAt], unit: float, wider: float) -> tuple[float, float]:
+        alphas = np.linspace(LEAST, wider * self.most_alpha, ALPHAS, endpoint=False) * unit
+        betas = np.linspace(LEAST, wider * self.most_beta, BETAS, endpoint=False)
         right = np.sum([one.right(alphas, betas) for one in looked_at], axis=0)
         alike = [(float(alphas[a]), float(betas[b])) for a, b in np.argwhere(right == right.max())]
-        found = max(alike, key=lambda pair: judged([(one.logits(*pair), one.targets) for one in looked_at]))
-        if (found[0] == alphas[-1] or found[1] == betas[-1]) and 2 * max(self.most_alpha, self.most_beta) <= WIDEST:
-            wider = replace(self, most_alpha=2 * self.most_alpha, most_beta=2 * self.most_beta)
-            return wider.best(looked_at, unit)
-        return found
+        return max(alike, key=lambda pair: judged([(one.logits(*pair), one.targets) for one in looked_at]))
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,9 @@ class TipAdapter:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support, words = task.rows(clip), task.zero_shot(clip)
+        support, words = task.rows(clip, progress=report), task.zero_shot(clip)
         views = affordable(self.views, len(support))
-        keys = keys_of(task.views(clip, views) if views else support.rows[None])
+        keys = keys_of(task.views(clip, views, progress=report) if views else support.rows[None])
         held_out = rounds(support, task.validation_rows(clip), task.seed)
 
         values = np.eye(len(task.keys), dtype=np.float32)[support.targets]
@@ -123,8 +122,3 @@ def keys_of(views: np.ndarray) -> np.ndarray:
     """(V, N, D) views -> (N, D) keys: their means, of unit length."""
     means: np.ndarray = views.mean(axis=0)
     return unit(means)
-
-
-def scale_unit(clip: Clip) -> float:
-    """What 1 of the paper's alpha is in the logits of this model."""
-    return clip.scoring.scale / PAPER_SCALE

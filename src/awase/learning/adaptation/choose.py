@@ -67,11 +67,11 @@ def choose(
     judged: dict[str, np.ndarray] = {}
     for number, name in enumerate(names):
         report(number, len(names) + 1, f"trying {name}")
-        judged[name] = judge(clip, task, name, parts, folder)
+        judged[name] = judge(clip, task, name, parts, report, folder)
     report(len(names), len(names) + 1, "learning from all pictures")
     tried = _table(judged)
     best = tried[0].name if tried else UNJUDGED if UNJUDGED in names else NOTHING
-    adapter = method(best).fit(clip, task, folder=_inside(folder, best))
+    adapter = method(best).fit(clip, task, report, _inside(folder, best))
     return _chosen(best, why, tried, adapter)
 
 
@@ -104,15 +104,22 @@ def held_out_parts(clip: Clip, task: Task, slow: bool) -> list[np.ndarray]:
     return parts[: 0 if task.validation is not None else 1] if slow else parts
 
 
-def judge(clip: Clip, task: Task, name: str, parts: Sequence[np.ndarray], folder: Path | None = None) -> np.ndarray:
+def judge(
+    clip: Clip,
+    task: Task,
+    name: str,
+    parts: Sequence[np.ndarray],
+    report: Report = silent,
+    folder: Path | None = None,
+) -> np.ndarray:
     """(n,) bool: which pictures that it neither learned from nor made choices on a method answers rightly, in the same
     order for each method: those of validation, for which it is fitted without them, then those of each part."""
     right = []
     if task.validation is not None:
-        adapter = method(name).fit(clip, replace(task, validation=None), folder=_inside(folder, name))
+        adapter = method(name).fit(clip, replace(task, validation=None), report, _inside(folder, name))
         right.append(_answers(adapter.on(clip), task.validation))
     for number, part in enumerate(parts):
-        adapter = method(name).fit(clip, task.part(~part), folder=_inside(folder, f"{name}-{number}"))
+        adapter = method(name).fit(clip, task.part(~part), report, _inside(folder, f"{name}-{number}"))
         right.append(_right(clip, adapter, task, part))
     return np.concatenate(right) if right else np.empty(0, bool)
 
@@ -170,7 +177,7 @@ def _for_retrieval(clip: Clip, task: Pairs, report: Report, folder: Path | None)
     )
     tried = _table({NOTHING: before, "lora": after})
     if tried[0].name == NOTHING:
-        adapter = Adapter(Base.of(clip), record=adapter.record)
+        adapter = Adapter(Base.of(clip), record={**adapter.record, "method": NOTHING, "settings": {}})
     return _chosen(tried[0].name, f"{why}; by R@5", tried, adapter)
 
 

@@ -27,7 +27,7 @@ from awase.evaluation.logistic import cross_entropy
 from awase.evaluation.probes import Features
 from awase.learning.adaptation.augmentation import affordable
 from awase.learning.adaptation.holding_out import answers_of, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
 
 
@@ -53,10 +53,9 @@ class Clap:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support, start = task.rows(clip), task.zero_shot(clip)
+        support, start = task.rows(clip, progress=report), task.zero_shot(clip)
         views = affordable(self.views, len(support))
-        seen = task.views(clip, views) if views else support.rows[None]
+        seen = task.views(clip, views, progress=report) if views else support.rows[None]
         validation = task.validation_rows(clip)
 
         def learn(kept: np.ndarray) -> Head:

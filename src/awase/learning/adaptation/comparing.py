@@ -6,8 +6,9 @@ is measured on is a test split, or else validation pictures that no draw has for
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -48,6 +49,11 @@ class Plan:
         for name in self.methods:
             method(name)
 
+    @property
+    def cells(self) -> int:
+        """How many fits that is."""
+        return len(self.methods) * len(self.shots) * self.seeds
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -76,17 +82,16 @@ def compare_methods(
 
     Raises UsageError where the folder holds a comparison of other data or another model."""
     _open(folder, clip, plan, [data for data in (train, validation, test) if data is not None])
-    cells = []
-    planned = list(product(range(plan.seeds), plan.methods))
-    for number, (seed, name) in enumerate(planned):
+    cells: list[Cell] = []
+    for seed in range(plan.seeds):
         measured = test if test is not None else not_drawn(validation, seed)
         if measured is None:
             raise DataError(
                 f"{validation.name}: a draw takes all validation pictures, at most {FEW_FOR_VALIDATION} of each class, "
                 "to choose on, and leaves none to measure on; measure on a test split"
             )
-        for shots, task in _tasks(train, validation, plan, seed):
-            report(number, len(planned), f"{name}, {shots} shots, seed {seed}")
+        for name, (shots, task) in product(plan.methods, _tasks(train, validation, plan, seed)):
+            report(len(cells), plan.cells, f"{name}, {shots} shots, seed {seed}")
             cells.append(_cell(clip, task, name, shots, measured, folder))
     rows = table(cells)
     write(folder / "table.csv", as_csv(rows))
@@ -133,14 +138,15 @@ def chart(rows: Sequence[Mapping[str, Any]], chance: float) -> str:
 # ---- cells -----------------------------------------------------------------------------------------------------------
 
 
-def _tasks(train: Labelled, validation: Labelled, plan: Plan, seed: int) -> Iterator[tuple[int, Task]]:
+def _tasks(train: Labelled, validation: Labelled, plan: Plan, seed: int) -> list[tuple[int, Task]]:
     """The task of each number of shots, each a part of the largest, with which its vectors are made."""
     most = max(plan.shots)
     largest = classes(train, validation, most, seed, plan.language, plan.templates)
-    drawn = np.flatnonzero(_drawn(train, most, seed))
+    drawn, tasks = np.flatnonzero(_drawn(train, most, seed)), []
     for shots in plan.shots:
         part = largest.part(np.isin(drawn, np.flatnonzero(_drawn(train, shots, seed))))
-        yield shots, replace(part, validation=few(validation, min(shots, FEW_FOR_VALIDATION), seed))
+        tasks.append((shots, replace(part, validation=few(validation, min(shots, FEW_FOR_VALIDATION), seed))))
+    return tasks
 
 
 def _drawn(data: Labelled, shots: int, seed: int) -> np.ndarray:
@@ -154,14 +160,16 @@ def _cell(clip: Clip, task: Task, name: str, shots: int, measured: Labelled, fol
     started, made = time.perf_counter(), method(name)
     if reason := made.refusal(clip, task):
         return Cell(name, shots, task.seed, None, len(measured), 0.0, reason)
+    training = folder / "training" / kept.stem
     try:
-        adapted = made.fit(clip, task, folder=folder / "training" / kept.stem).on(clip)
+        adapted = made.fit(clip, task, folder=training).on(clip)
         seconds = time.perf_counter() - started
         found = zero_shot(adapted, measured, task.language).figures["top1"]
         cell = Cell(name, shots, task.seed, found.value, found.n, seconds)
     except AwaseError as problem:
         cell = Cell(name, shots, task.seed, None, len(measured), time.perf_counter() - started, f"{FAILED}{problem}")
     write_json(kept, vars(cell))
+    shutil.rmtree(training, ignore_errors=True)
     return cell
 
 

@@ -27,7 +27,6 @@ from awase.clip import Clip
 from awase.encoding.checkpoints.derived import TOKENS, Changes, derive
 from awase.encoding.families import TextTransformer, VisionTransformer
 from awase.encoding.prompts import SLOT
-from awase.encoding.tokenizers import open_tokenizer
 from awase.encoding.towers import Towers, load_towers
 from awase.errors import UsageError
 from awase.learning.adaptation.both_towers import class_vectors
@@ -35,9 +34,9 @@ from awase.learning.adaptation.method import Report, adapter_of, refuse, silent
 from awase.learning.adaptation.objective import Rule, class_loss, distance, drawn
 from awase.learning.adaptation.pictures import seen
 from awase.learning.adaptation.prompts import PromptTuning
-from awase.learning.adaptation.sentences import Sentences, sentence_vectors, tokenised
+from awase.learning.adaptation.sentences import Sentences, sentence_vectors, tokenised, tokenizer_with
 from awase.learning.adaptation.task import Task
-from awase.learning.adaptation.training import learn
+from awase.learning.adaptation.training import foreign, learn
 from awase.learning.loop import Losses, Schedule
 
 SPREAD = 0.02
@@ -71,8 +70,8 @@ class DeepPrompts:
 
     def refusal(self, clip: Clip, task: Task) -> str | None:
         architecture = clip.checkpoint.architecture
-        if architecture.external:
-            return "a tower of this model is another library's, and its vocabulary takes no new words"
+        if reason := foreign(clip):
+            return reason
         if not isinstance(architecture.text, TextTransformer) and not isinstance(architecture.image, VisionTransformer):
             return f"neither tower of {architecture.name} has Transformer layers; use prompt, which needs none"
         if any(getattr(architecture.text, "deep", ())) or any(getattr(architecture.image, "prompts", ())):
@@ -114,17 +113,17 @@ class DeepPrompts:
         prompts = {name: towers.get_parameter(name) for name in changes.weights}
         for prompt in prompts.values():
             prompt.requires_grad_(True)
-        losses = self._losses(clip, task, towers, _sentences(clip, task, template, changes), rows)
+        losses = self._losses(clip, task, towers, _sentences(clip, task, template, changes), rows, report)
         schedule = Schedule(self.steps, self.rate, decay=0.0)
         learn({"context": rows, **prompts}, losses, schedule, clip, task, self, report, folder)
         weights = {name: prompt.detach().numpy().copy() for name, prompt in prompts.items()}
         return Changes({self.literal: rows.detach().numpy()}, weights=weights)
 
     def _losses(
-        self, clip: Clip, task: Task, towers: Towers, sentences: Sentences, rows: Tensor
+        self, clip: Clip, task: Task, towers: Towers, sentences: Sentences, rows: Tensor, report: Report
     ) -> Callable[[int], Losses]:
         learned = [name for name, weight in towers.named_parameters() if weight.requires_grad]
-        pictures = seen(clip, task, self.views, towers, learned)
+        pictures = seen(clip, task, self.views, towers, learned, report)
         labels, anchors = (torch.from_numpy(a) for a in (task.train.targets[pictures.kept], class_vectors(clip, task)))
 
         def losses(_step: int) -> Losses:
@@ -148,6 +147,5 @@ def rows_in_layers(tower: Any, sentences: Sentences, rows: np.ndarray, layers: i
 
 
 def _sentences(clip: Clip, task: Task, template: str, changes: Changes) -> Sentences:
-    known = derive(clip.checkpoint, Changes(changes.words))
-    tokenizer = open_tokenizer(known.architecture.text_rule, known.folder)
+    tokenizer = tokenizer_with(clip, changes.words)
     return tokenised(tokenizer, [template.replace(SLOT, name) for name in task.names[task.language]], whole=True)

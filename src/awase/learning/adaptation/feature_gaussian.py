@@ -19,7 +19,7 @@ from awase.errors import UsageError
 from awase.evaluation.probes import Features
 from awase.learning.adaptation.gaussian import discriminant
 from awase.learning.adaptation.holding_out import answers_at, best_step, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
 
 
@@ -41,8 +41,7 @@ class FeatureGaussian:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support = task.rows(clip, "features")
+        support = task.rows(clip, "features", report)
         held_out = rounds(support, task.validation_rows(clip, "features"), task.seed)
         choices = list(product(self.powers, self.ridges))
 

@@ -28,7 +28,7 @@ from awase.learning.adaptation.both_towers import task_loss
 from awase.learning.adaptation.method import Report, adapter_of, refuse, silent
 from awase.learning.adaptation.pictures import first_block
 from awase.learning.adaptation.task import Pairs, Task
-from awase.learning.adaptation.training import learn
+from awase.learning.adaptation.training import foreign, learn
 from awase.learning.loop import Losses, Schedule
 
 
@@ -57,9 +57,7 @@ class FullTuning:
             raise UsageError(f"towers are 'both', 'image' or 'text', not {self.towers!r}")
 
     def refusal(self, clip: Clip, task: Task | Pairs) -> str | None:
-        if clip.checkpoint.architecture.external:
-            return "a tower of this model is another library's, and awase does not change its weights"
-        return None
+        return foreign(clip)
 
     def fit(self, clip: Clip, task: Task | Pairs, report: Report = silent, folder: Path | None = None) -> Adapter:
         """folder: where an interrupted run is kept and goes on."""
@@ -68,7 +66,7 @@ class FullTuning:
         weights = self.chosen(towers)
         for weight in weights.values():
             weight.requires_grad_(True)
-        loss = task_loss(clip, task, towers, list(weights), self.views, self.batch)
+        loss = task_loss(clip, task, towers, list(weights), self.views, self.batch, report)
         start = {name: weight.detach().clone() for name, weight in weights.items()} if self.pull else {}
 
         def losses(_step: int) -> Losses:

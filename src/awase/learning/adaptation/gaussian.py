@@ -21,10 +21,8 @@ from awase.errors import UsageError
 from awase.evaluation.logistic import Linear
 from awase.evaluation.probes import Features
 from awase.learning.adaptation.holding_out import answers_at, best_step, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, scale_unit, silent
 from awase.learning.adaptation.task import Task
-
-PAPER_SCALE = 100.0
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,13 @@ class Gaussian:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support, words = task.rows(clip), task.zero_shot(clip)
+        support, words = task.rows(clip, progress=report), task.zero_shot(clip)
         held_out = rounds(support, task.validation_rows(clip), task.seed)
-        relative = clip.scoring.scale / PAPER_SCALE
+        unit = scale_unit(clip)
 
         def learn(kept: np.ndarray) -> list[Head]:
             linear = discriminant(support[kept], len(task.keys))
-            return [_beside(words, linear, alpha * relative) for alpha in self.alphas]
+            return [_beside(words, linear, alpha * unit) for alpha in self.alphas]
 
         paths, path = [learn(kept) for kept, _ in held_out], learn(np.ones(len(support), bool))
         best = best_step(paths, held_out, len(path) // 2)

@@ -24,19 +24,19 @@ from awase.adapter import Adapter
 from awase.clip import Clip
 from awase.datasets.captioned import Captioned
 from awase.encoding import prompts
-from awase.encoding.checkpoints.derived import TOKENS, Changes, derive
+from awase.encoding.checkpoints.derived import TOKENS, Changes
 from awase.encoding.pictures import Picture
 from awase.encoding.prompts import SLOT
-from awase.encoding.tokenizers import Tokenizer, open_tokenizer
+from awase.encoding.tokenizers import Tokenizer
 from awase.encoding.tokenizers.words import ANY_WORD, ids_after_a_word
 from awase.encoding.towers import load_towers
 from awase.errors import UsageError
 from awase.learning.adaptation.method import Report, adapter_of, refuse, silent
 from awase.learning.adaptation.objective import Rule, class_loss, distance, drawn
 from awase.learning.adaptation.pictures import seen
-from awase.learning.adaptation.sentences import Sentences, sentence_vectors, tokenised
+from awase.learning.adaptation.sentences import Sentences, sentence_vectors, tokenised, tokenizer_with
 from awase.learning.adaptation.task import Pairs, Task
-from awase.learning.adaptation.training import learn
+from awase.learning.adaptation.training import foreign, learn
 from awase.learning.loop import Losses, Schedule
 
 TEMPLATES = 8
@@ -86,9 +86,7 @@ class TextualInversion:
             raise UsageError(f"steps, views, pull and rivals from 0, rate above 0, batch from 1: {self}")
 
     def refusal(self, clip: Clip, task: Task | Pairs) -> str | None:
-        if clip.checkpoint.architecture.external:
-            return "a tower of this model is another library's, and its vocabulary takes no new words"
-        return None
+        return foreign(clip)
 
     def fit(self, clip: Clip, task: Task | Pairs, report: Report = silent, folder: Path | None = None) -> Adapter:
         """folder: where an interrupted run is kept and goes on."""
@@ -98,7 +96,7 @@ class TextualInversion:
         start = np.concatenate([row_of(clip.tokenizer, table, coarse) for coarse in lesson.coarse])
         rows = nn.Parameter(torch.from_numpy(start.copy()))
         if self.steps:
-            losses = self._losses(clip, task, lesson, rows)
+            losses = self._losses(clip, task, lesson, rows, report)
             schedule = Schedule(self.steps, self.rate * float(table.std()), decay=0.0)
             learn({"words": rows}, losses, schedule, clip, task, self, report, folder)
         learned = rows.detach().numpy()
@@ -117,9 +115,11 @@ class TextualInversion:
         coarse = self.coarse or ANY_WORD
         return Lesson(words, (coarse,) * len(words), targets, prompts.language_of(coarse))
 
-    def _losses(self, clip: Clip, task: Task | Pairs, lesson: Lesson, rows: nn.Parameter) -> Callable[[int], Losses]:
+    def _losses(
+        self, clip: Clip, task: Task | Pairs, lesson: Lesson, rows: nn.Parameter, report: Report
+    ) -> Callable[[int], Losses]:
         towers = load_towers(clip.checkpoint).requires_grad_(False)
-        pictures = seen(clip, task, self.views, towers, ())
+        pictures = seen(clip, task, self.views, towers, (), report)
         labels = torch.from_numpy(lesson.targets[pictures.kept])
         told = torch.nonzero(labels >= 0)[:, 0]
         wordings = [wording(clip, lesson, template, rows) for template in templates_of(lesson.language)]
@@ -157,8 +157,7 @@ def templates_of(language: str) -> Sequence[str]:
 
 
 def wording(clip: Clip, lesson: Lesson, template: str, rows: Tensor) -> Wording:
-    known = derive(clip.checkpoint, Changes(words={word: rows[[0]].detach().numpy() for word in lesson.words}))
-    tokenizer = open_tokenizer(known.architecture.text_rule, known.folder)
+    tokenizer = tokenizer_with(clip, {word: rows[[0]].detach().numpy() for word in lesson.words})
 
     def said(words: Sequence[str]) -> list[str]:
         return [template.replace(SLOT, word) for word in words]

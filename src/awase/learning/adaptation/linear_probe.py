@@ -17,7 +17,7 @@ from awase.encoding.heads import Head, Reads
 from awase.evaluation.logistic import ROUGHLY, Linear, regression
 from awase.evaluation.probes import Features, strength_of, sweep
 from awase.learning.adaptation.holding_out import Answers, judged, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
 
 FINELY = 1e-12  # nats that a further step has to promise
@@ -35,9 +35,8 @@ class LinearProbe:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support, validation = task.rows(clip, self.reads), task.validation_rows(clip, self.reads)
-        held_out = rounds(support, validation, task.seed)
+        support = task.rows(clip, self.reads, report)
+        held_out = rounds(support, task.validation_rows(clip, self.reads), task.seed)
         problems = [regression(support.rows[kept], support.targets[kept], len(task.keys)) for kept, _ in held_out]
 
         def answers(exponent: int) -> list[Answers]:

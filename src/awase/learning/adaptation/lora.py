@@ -26,7 +26,7 @@ from awase.learning.adaptation.both_towers import task_loss
 from awase.learning.adaptation.low_rank import attach, learned, matrices, parameters_of
 from awase.learning.adaptation.method import Report, adapter_of, refuse, silent
 from awase.learning.adaptation.task import Pairs, Task
-from awase.learning.adaptation.training import learn
+from awase.learning.adaptation.training import foreign, learn
 from awase.learning.loop import Schedule
 
 ATTENTION = ("*.blocks.*.attention.qkv.weight/?", "image.attnpool.[qkvc]_proj.weight")
@@ -64,8 +64,8 @@ class Lora:
 
     def refusal(self, clip: Clip, task: Task | Pairs) -> str | None:
         architecture = clip.checkpoint.architecture
-        if architecture.external:
-            return "a tower of this model is another library's, and awase does not change its weights"
+        if reason := foreign(clip):
+            return reason
         if not self.chosen(architecture):
             return f"no matrix of {architecture.name} has a name like {self.matrices}, of tower {self.towers}"
         return None
@@ -81,7 +81,7 @@ class Lora:
         refuse(self, clip, task)
         names = self.chosen(clip.checkpoint.architecture)
         towers = load_towers(clip.checkpoint).requires_grad_(False)
-        loss = task_loss(clip, task, towers, names, self.views, self.batch)
+        loss = task_loss(clip, task, towers, names, self.views, self.batch, report)
         changes = attach(towers, names, self.rank, self.alpha / math.sqrt(self.rank), self.dropout, task.seed)
         if self.steps:
             schedule = Schedule(self.steps, self.rate or rate_for(names), self.decay, betas=(0.9, 0.999))

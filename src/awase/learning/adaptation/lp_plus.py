@@ -22,10 +22,9 @@ from awase.errors import UsageError
 from awase.evaluation.logistic import cross_entropy
 from awase.evaluation.probes import Features
 from awase.learning.adaptation.holding_out import answers_at, best_step, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, scale_unit, silent
 from awase.learning.adaptation.task import Task
 
-PAPER_SCALE = 100.0  # of CLIP's cosines, for which `names` is told
 EVERY = 10  # epochs between two steps of a, and between two of which the best is chosen
 
 
@@ -46,12 +45,11 @@ class LpPlus:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support, words = task.rows(clip), unit(task.zero_shot(clip).weights.T).T
+        support, words = task.rows(clip, progress=report), unit(task.zero_shot(clip).weights.T).T
         held_out = rounds(support, task.validation_rows(clip), task.seed)
 
         def learn(kept: np.ndarray) -> list[Head]:
-            path = self.path(support[kept], words, clip.scoring.scale / PAPER_SCALE)
+            path = self.path(support[kept], words, scale_unit(clip))
             return [Head(task.keys, task.names, "vectors", weights) for weights in path]
 
         paths, path = [learn(kept) for kept, _ in held_out], learn(np.ones(len(support), bool))

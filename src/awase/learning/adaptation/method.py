@@ -23,6 +23,8 @@ from awase.errors import UsageError
 from awase.learning.adaptation.holding_out import Answers, fitted_temperature, judged
 from awase.learning.adaptation.task import Pairs, Task
 
+PAPER_SCALE = 100.0
+
 
 class Report(Protocol):
     """Is told how much is done, of how much, and what is being done."""
@@ -72,6 +74,11 @@ def adapter_of(
         return Adapter(Base.of(clip), head, changes or Changes(), record=record)
     asked = templates or task.templates
     return Adapter(Base.of(clip), head, changes or Changes(), task.keys, task.names, asked, record)
+
+
+def scale_unit(clip: Clip) -> float:
+    """What 1 is in this model's logits, of a setting that its paper tells for CLIP's scale of 100."""
+    return clip.scoring.scale / PAPER_SCALE
 
 
 def head_adapter(

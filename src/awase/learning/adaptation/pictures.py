@@ -29,6 +29,7 @@ from awase.encoding.heads import Reads
 from awase.encoding.pictures import Picture
 from awase.encoding.towers import Towers, normalise
 from awase.learning.adaptation.augmentation import View
+from awase.learning.adaptation.method import Report, silent
 from awase.learning.adaptation.task import Pairs, Task
 from awase.learning.pretraining.products import LastBlocks
 
@@ -53,12 +54,14 @@ class Seen:
         return F.normalize(self.see(torch.randint(self.views, (len(rows),)), rows), dim=-1)
 
 
-def seen(clip: Clip, task: Task | Pairs, views: int, towers: Towers, learned: Collection[str]) -> Seen:
-    """views: random ones, beside the picture itself. learned: names of the tensors that learn. Raises DataError where
-    no picture can be read."""
+def seen(
+    clip: Clip, task: Task | Pairs, views: int, towers: Towers, learned: Collection[str], report: Report = silent
+) -> Seen:
+    """views: random ones, beside the picture itself. learned: names of the tensors that learn. report: is told of
+    pictures that are encoded beforehand. Raises DataError where no picture can be read."""
     names = [name for name in learned if name.startswith("image.")]
     kept = task.readable(clip)
-    pictures = _Views(clip, task, kept, views)
+    pictures = _Views(clip, task, kept, views, report)
     if not names:
         return Seen(kept, views + 1, _frozen(pictures.read("vectors")))
     if all(name.startswith(AFTER_FEATURES) for name in names) and _projects(towers):
@@ -80,16 +83,16 @@ def first_block(names: Collection[str]) -> int:
 class _Views:
     """The training pictures that can be read, each as it is and in random views."""
 
-    def __init__(self, clip: Clip, task: Task | Pairs, kept: np.ndarray, views: int) -> None:
-        self.clip, self.task, self.count, self.views = clip, task, len(kept), views
+    def __init__(self, clip: Clip, task: Task | Pairs, kept: np.ndarray, views: int, report: Report) -> None:
+        self.clip, self.task, self.count, self.views, self.report = clip, task, len(kept), views, report
         self._size = clip.checkpoint.architecture.preprocessing.size
         self._pictures = [task.train.pictures[i] for i in kept]
         self._contents = [content_of(picture) for picture in self._pictures]
 
     def read(self, reads: Reads) -> Tensor:
         """(1 + views, N, F) from the engine, kept in the cache of vectors."""
-        own = self.task.rows(self.clip, reads).rows[None]
-        random = [self.task.views(self.clip, self.views, reads)] if self.views else []
+        own = self.task.rows(self.clip, reads, self.report).rows[None]
+        random = [self.task.views(self.clip, self.views, reads, self.report)] if self.views else []
         return torch.from_numpy(np.concatenate([own, *random]))
 
     def pixels(self, numbers: Sequence[int], rows: Sequence[int]) -> Tensor:
@@ -144,6 +147,7 @@ def _maps(pictures: _Views, tower: Any, first: int) -> tuple[Tensor, int]:
     with torch.no_grad():
         for number in range(pictures.views + 1):
             for start in range(0, pictures.count, AT_A_TIME):
+                pictures.report(number * pictures.count + start, (1 + pictures.views) * pictures.count)
                 rows = range(start, min(start + AT_A_TIME, pictures.count))
                 found = F.relu6(tower.stem(pictures.pixels([number] * len(rows), rows)))
                 for block in list(tower.blocks)[:first]:

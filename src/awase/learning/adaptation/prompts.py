@@ -21,9 +21,9 @@ from torch import nn
 
 from awase.adapter import Adapter
 from awase.clip import Clip
-from awase.encoding.checkpoints.derived import TOKENS, Changes, derive
+from awase.encoding.checkpoints.derived import TOKENS, Changes
 from awase.encoding.prompts import SLOT
-from awase.encoding.tokenizers import Tokenizer, open_tokenizer
+from awase.encoding.tokenizers import Tokenizer
 from awase.encoding.tokenizers.words import ids_after_a_word
 from awase.encoding.towers import load_towers
 from awase.errors import UsageError
@@ -31,9 +31,9 @@ from awase.learning.adaptation.both_towers import class_vectors
 from awase.learning.adaptation.method import Report, adapter_of, refuse, silent
 from awase.learning.adaptation.objective import Rule, class_loss, distance, drawn
 from awase.learning.adaptation.pictures import seen
-from awase.learning.adaptation.sentences import sentence_vectors, tokenised
+from awase.learning.adaptation.sentences import sentence_vectors, tokenised, tokenizer_with
 from awase.learning.adaptation.task import Task
-from awase.learning.adaptation.training import learn
+from awase.learning.adaptation.training import foreign, learn
 from awase.learning.loop import Losses, Schedule
 
 
@@ -62,9 +62,7 @@ class PromptTuning:
             raise UsageError(f"{self.tokens} tokens: at least one learns, or None for the hand-written prompt's")
 
     def refusal(self, clip: Clip, task: Task) -> str | None:
-        if clip.checkpoint.architecture.external:
-            return "a tower of this model is another library's, and its vocabulary takes no new words"
-        return None
+        return foreign(clip)
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
         """folder: where an interrupted run is kept and goes on."""
@@ -73,7 +71,7 @@ class PromptTuning:
         template, start = self.start(clip, task, table)
         rows = nn.Parameter(torch.from_numpy(start.copy()))
         if self.steps:
-            losses = self._losses(clip, task, template, rows)
+            losses = self._losses(clip, task, template, rows, report)
             schedule = Schedule(self.steps, self.rate * float(table.std()), decay=0.0)
             learn({"context": rows}, losses, schedule, clip, task, self, report, folder)
         changes = Changes(words={self.literal: rows.detach().numpy()})
@@ -92,13 +90,14 @@ class PromptTuning:
         drawn = chance.normal(0, table.std(), (self.tokens or 4, table.shape[1]))
         return template, drawn.astype(np.float32)
 
-    def _losses(self, clip: Clip, task: Task, template: str, rows: nn.Parameter) -> Callable[[int], Losses]:
+    def _losses(
+        self, clip: Clip, task: Task, template: str, rows: nn.Parameter, report: Report
+    ) -> Callable[[int], Losses]:
         names = task.names[task.language]
-        known = derive(clip.checkpoint, Changes(words={self.literal: rows.detach().numpy()}))
-        tokenizer = open_tokenizer(known.architecture.text_rule, known.folder)
+        tokenizer = tokenizer_with(clip, {self.literal: rows.detach().numpy()})
         sentences = tokenised(tokenizer, [template.replace(SLOT, name) for name in names], whole=True)
         towers = load_towers(clip.checkpoint).requires_grad_(False)
-        pictures = seen(clip, task, self.views, towers, ())
+        pictures = seen(clip, task, self.views, towers, (), report)
         labels = torch.from_numpy(task.train.targets[pictures.kept])
         anchors = torch.from_numpy(class_vectors(clip, task))
 

@@ -6,15 +6,18 @@ changed weights in the tower. It knows nothing of what the sentences are for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from awase.encoding.tokenizers import Tokenizer
+from awase.clip import Clip
+from awase.encoding.checkpoints.derived import Changes, derive
+from awase.encoding.tokenizers import Tokenizer, open_tokenizer
 from awase.errors import UsageError
 
 
@@ -33,6 +36,12 @@ class Sentences:
         """Some of them, no longer than the longest among them."""
         ids, ends = self.ids[rows], self.ends[rows]
         return Sentences(ids if self.fixed else ids[:, : int(ends.max()) + 1], ends, self.fixed)
+
+
+def tokenizer_with(clip: Clip, words: Mapping[str, np.ndarray]) -> Tokenizer:
+    """The model's tokenizer with new words: literal -> its (K, w) embeddings, of which only K counts here."""
+    known = derive(clip.checkpoint, Changes(words))
+    return open_tokenizer(known.architecture.text_rule, known.folder)
 
 
 def tokenised(tokenizer: Tokenizer, sentences: Sequence[str], whole: bool = False) -> Sentences:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from awase.datasets.splits import kind_of
 from awase.encoding.heads import Head, Reads
 from awase.errors import DataError, UsageError
 from awase.evaluation.probes import FEW_FOR_VALIDATION, Features, draw
-from awase.evaluation.vectors import PictureVectors, picture_vectors
+from awase.evaluation.vectors import PictureVectors, Progress, picture_vectors
 from awase.evaluation.zero_shot import language_for, sentences_for
 from awase.learning.adaptation.augmentation import view
 
@@ -31,7 +31,8 @@ class Task:
 
     train: what is learned from, pictures of each class. validation: what choices are made on; None lets methods hold
     out parts of `train`. language: of the class names that are used. templates: the sentences with {} that ask. pool:
-    the data that `train` is a part of, at `places`; its vectors are made and kept together."""
+    the data that `train` is a part of, at `places`; its vectors are made and kept together. unreadable: pictures that
+    turned out so; a task and its parts share it, so that each is told of once."""
 
     train: Labelled
     validation: Labelled | None
@@ -40,8 +41,10 @@ class Task:
     seed: int = 0
     pool: Labelled | None = None
     places: np.ndarray | None = None
+    unreadable: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _refuse_seed(self.seed)
         for data in (self.train, self.validation):
             if data is not None:
                 _check(data, self.train)
@@ -65,41 +68,49 @@ class Task:
         """The classes by their names alone, as a head that reads vectors: where adaptation starts from."""
         return head_of_names(clip, self.keys, self.names, self.templates)
 
-    def rows(self, clip: Clip, reads: Reads = "vectors") -> Features:
+    def rows(self, clip: Clip, reads: Reads = "vectors", progress: Progress | None = None) -> Features:
         """Of the training pictures that can be read, (N, F)."""
-        pool = self.pool or self.train
-        rows, kept = self._rows(clip, pool, reads)
-        _refuse_empty_classes(self.keys, pool.targets[kept], self.train.name)
-        return Features(rows, pool.targets[kept])
+        found = self._seen(clip, reads, progress)
+        targets = (self.pool or self.train).targets[found.kept]
+        _refuse_empty_classes(self.keys, targets, self.train.name)
+        return Features(found.rows, targets)
 
     def validation_rows(self, clip: Clip, reads: Reads = "vectors") -> Features | None:
-        return None if self.validation is None else features_of(clip, self.validation, reads)
+        """Of the validation pictures that can be read."""
+        if self.validation is None:
+            return None
+        found = picture_vectors(clip, self.validation, reads)
+        _tell(found, self.unreadable)
+        return Features(found.rows, self.validation.targets[found.kept])
 
-    def views(self, clip: Clip, count: int, reads: Reads = "vectors") -> np.ndarray:
+    def views(self, clip: Clip, count: int, reads: Reads = "vectors", progress: Progress | None = None) -> np.ndarray:
         """(count, N, F): `count` random views of each picture of `rows`."""
         pool, size = self.pool or self.train, clip.checkpoint.architecture.preprocessing.size
-        _, kept = self._rows(clip, pool, reads)
-        seen = []
+        kept, seen = self._seen(clip).kept, []
         for number in range(count):  # each number by itself, so that more views are found beside those of fewer
-            rows, places = self._rows(clip, view(pool, number, size), reads)
-            if not np.array_equal(places, kept):
+            found = self._read(clip, view(pool, number, size), reads, _part(progress, number, count))
+            if not np.array_equal(found.kept, kept):
                 raise DataError(f"{self.train.name}: some pictures could be read once and then not; try again")
-            seen.append(rows)
+            seen.append(found.rows)
         return np.stack(seen)
 
     def readable(self, clip: Clip) -> np.ndarray:
         """(K,) which of the training pictures `rows` and `views` are of: all but those that cannot be read."""
-        _, kept = self._rows(clip, self.pool or self.train, "vectors")
+        kept = self._seen(clip).kept
         return kept if self.places is None else np.searchsorted(self.places, kept)
 
-    def _rows(self, clip: Clip, pool: Labelled, reads: Reads) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of this task's pictures that can be read, and where in the pool they are."""
-        found = picture_vectors(clip, pool, reads)
-        _tell(found)
+    def _seen(self, clip: Clip, reads: Reads = "vectors", progress: Progress | None = None) -> PictureVectors:
+        """Rows of this task's pictures that can be read, and where in the pool they are; the others are told of."""
+        found = self._read(clip, self.pool or self.train, reads, progress)
+        _tell(found, self.unreadable)
+        return found
+
+    def _read(self, clip: Clip, pool: Labelled, reads: Reads, progress: Progress | None) -> PictureVectors:
+        found = picture_vectors(clip, pool, reads, progress)
         if self.places is None:
-            return found.rows, found.kept
+            return found
         mine = np.isin(found.kept, self.places)
-        return found.rows[mine], found.kept[mine]
+        return PictureVectors(found.rows[mine], found.kept[mine], found.errors)
 
 
 @dataclass(frozen=True)
@@ -109,8 +120,10 @@ class Pairs:
     train: Captioned
     validation: Captioned | None = None
     seed: int = 0
+    unreadable: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _refuse_seed(self.seed)
         for data in (self.train, self.validation):
             if data is not None:
                 _refuse_test(data)
@@ -121,14 +134,19 @@ class Pairs:
         """(K,) which of the training pictures can be read."""
         return self.rows(clip).kept
 
-    def rows(self, clip: Clip, reads: Reads = "vectors") -> PictureVectors:
+    def rows(self, clip: Clip, reads: Reads = "vectors", progress: Progress | None = None) -> PictureVectors:
         """Of the training pictures that can be read, (K, F)."""
-        return picture_vectors(clip, self.train, reads)
+        found = picture_vectors(clip, self.train, reads, progress)
+        _tell(found, self.unreadable)
+        return found
 
-    def views(self, clip: Clip, count: int, reads: Reads = "vectors") -> np.ndarray:
+    def views(self, clip: Clip, count: int, reads: Reads = "vectors", progress: Progress | None = None) -> np.ndarray:
         """(count, K, F): `count` random views of each picture of `rows`."""
-        size = clip.checkpoint.architecture.preprocessing.size
-        return np.stack([picture_vectors(clip, view(self.train, i, size), reads).rows for i in range(count)])
+        size, seen = clip.checkpoint.architecture.preprocessing.size, []
+        for number in range(count):
+            views = view(self.train, number, size)
+            seen.append(picture_vectors(clip, views, reads, _part(progress, number, count)).rows)
+        return np.stack(seen)
 
 
 def classes(
@@ -143,9 +161,11 @@ def classes(
     validation, drawn by the seed (Zhou et al., 2022): those of fewer shots are among those of more.
 
     language, templates: as for zero-shot classification. Raises DataError, UsageError."""
+    _refuse_seed(seed)
     if shots is not None and shots < 1:
         raise UsageError(f"{shots} shots: a picture of each class is the least")
     chosen = language_for(train, language)
+    _warn_of_equal_names(train, chosen)
     if shots is not None:
         train = few(train, shots, seed)
         validation = validation and few(validation, min(shots, FEW_FOR_VALIDATION), seed)
@@ -172,19 +192,20 @@ def not_drawn(validation: Labelled, seed: int) -> Labelled | None:
     return some(validation, free) if len(free) else None
 
 
-def features_of(clip: Clip, data: Labelled, reads: Reads = "vectors") -> Features:
-    """Of the pictures that can be read; the others are warned of."""
-    found = picture_vectors(clip, data, reads)
-    _tell(found)
-    return Features(found.rows, data.targets[found.kept])
-
-
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _tell(found: PictureVectors) -> None:
+def _tell(found: PictureVectors, told: set[str]) -> None:
+    """Warns of pictures that could not be read and that were not told of before."""
     for error in found.errors:
-        warnings.warn(f"left out: {error}", stacklevel=4)
+        if error.source not in told:
+            told.add(error.source)
+            warnings.warn(f"left out: {error}", stacklevel=4)
+
+
+def _part(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one of `count` rounds as that of all."""
+    return progress and (lambda done, total: progress(number * total + done, count * total))
 
 
 def _check(data: Labelled, train: Labelled) -> None:
@@ -198,6 +219,21 @@ def _check(data: Labelled, train: Labelled) -> None:
         )
     if not len(data):
         raise DataError(f"{data.name}, {data.split} has no pictures")
+
+
+def _refuse_seed(seed: int) -> None:
+    if seed < 0:
+        raise UsageError(f"the seed {seed}: a whole number from 0 is expected")
+
+
+def _warn_of_equal_names(data: Labelled, language: str) -> None:
+    """Classes that share a name can be learned, but no answer tells them apart."""
+    owners: dict[str, list[str]] = {}
+    for key, name in zip(data.keys, data.names[language], strict=True):
+        owners.setdefault(name, []).append(key)
+    for name, keys in owners.items():
+        if len(keys) > 1:
+            warnings.warn(f"{data.name}: the classes {' and '.join(keys)} have one name, {name!r}", stacklevel=3)
 
 
 def _refuse_test(data: Labelled | Captioned) -> None:

@@ -24,9 +24,9 @@ from awase.encoding.heads import Cache, Head, closeness
 from awase.errors import UsageError
 from awase.evaluation.logistic import cross_entropy
 from awase.learning.adaptation.augmentation import affordable
-from awase.learning.adaptation.cache import Grid, keys_of, look, scale_unit
+from awase.learning.adaptation.cache import Grid, keys_of, look
 from awase.learning.adaptation.holding_out import best_step, rounds
-from awase.learning.adaptation.method import Report, head_adapter, refuse, silent
+from awase.learning.adaptation.method import Report, head_adapter, scale_unit, silent
 from awase.learning.adaptation.task import Task
 
 DECAY, EPSILON, BETAS = 0.01, 1e-4, (0.9, 0.999)
@@ -51,9 +51,8 @@ class TipAdapterF:
         return None
 
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
-        refuse(self, clip, task)
-        support, words = task.rows(clip), task.zero_shot(clip)
-        seen, unit = task.views(clip, affordable(self.views, len(support))), scale_unit(clip)
+        support, words = task.rows(clip, progress=report), task.zero_shot(clip)
+        seen, unit = task.views(clip, affordable(self.views, len(support)), progress=report), scale_unit(clip)
         held_out = rounds(support, task.validation_rows(clip), task.seed)
 
         keys, values = keys_of(seen), np.eye(len(task.keys), dtype=np.float32)[support.targets]

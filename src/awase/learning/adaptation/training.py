@@ -1,5 +1,5 @@
-"""How every method that trains runs the training loop: seeded by its task, told to the caller, kept in a folder so that
-the same call goes on after an interrupt."""
+"""What every method that trains has in common: where it cannot apply, and how it runs the training loop: seeded by its
+task, told to the caller, kept in a folder so that the same call goes on after an interrupt."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from awase.datasets.hashing import data_hash
 from awase.learning.adaptation.method import Report
 from awase.learning.adaptation.task import Pairs, Task
 from awase.learning.loop import Keeping, Losses, Schedule, train
+
+
+def foreign(clip: Clip) -> str | None:
+    """Why nothing can learn in this model; None where both towers are awase's own."""
+    if clip.checkpoint.architecture.external:
+        return "a tower of this model is another library's, and awase changes neither its weights nor its vocabulary"
+    return None
 
 
 def learn(
