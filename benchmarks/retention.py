@@ -51,7 +51,7 @@ def main() -> None:
         panel = retention(clip, adapter.on(clip), val, probes)
         print(f"\n{method.name}: {seconds:.0f} CPU seconds, {panel.light}: {panel.reason}")
         for row in panel.rows:
-            low, high = row.interval or (float("nan"),) * 2
+            low, high = row.interval
             print(f"  {row.where:10} {row.data:20} {row.measure:20} {row.before:6.3f} -> {row.after:6.3f}   "
                   f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]  n = {row.n}")  # fmt: skip
         if adapter.changes.words:

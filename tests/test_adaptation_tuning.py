@@ -20,6 +20,8 @@ from awase.encoding.checkpoints.derived import TOKENS, derive  # noqa: E402
 from awase.encoding.engines import open_engine  # noqa: E402
 from awase.encoding.towers import load_towers  # noqa: E402
 from awase.errors import DataError, UsageError  # noqa: E402
+from awase.evaluation.intervals import proportion  # noqa: E402
+from awase.evaluation.zero_shot import zero_shot  # noqa: E402
 from awase.learning.adaptation.deep_prompts import DeepPrompts  # noqa: E402
 from awase.learning.adaptation.finetuning import FullTuning, distance_of_weights  # noqa: E402
 from awase.learning.adaptation.inversion import TextualInversion, concept, row_of  # noqa: E402
@@ -241,6 +243,29 @@ def test_training_makes_the_loss_smaller(clip: Clip) -> None:
         adapted = method.fit(clip, lesson).on(clip)
         after = loss(adapted.head, torch.from_numpy(adapted.encode_images(lesson.train.pictures)))
         assert after < 0.97 * before, method.name
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        PromptTuning(steps=40, views=0, pull=0.0, rate=0.5),
+        DeepPrompts(steps=40, views=0, rate=0.05),
+        Lora(steps=30, views=0, rate=2e-2, rank=4, dropout=0.0),
+        FullTuning(steps=20, views=0, rate=3e-3),
+    ],
+    ids=lambda method: method.name,
+)
+def test_labels_that_say_nothing_leave_validation_at_chance(small: Clip, method: Any) -> None:
+    """Both splits are shuffled, and names say nothing of colours: a model that begins at its names keeps some of what
+    they say, whatever it is taught, which is knowledge and no leak."""
+    names = {"en": ("alpha", "beta", "gamma", "delta")}
+    train, held = (dataclasses.replace(coloured(split, each=16), names=names) for split in ("train", "val"))
+    chance = np.random.default_rng(1)
+    shuffled = [dataclasses.replace(data, targets=chance.permutation(data.targets)) for data in (train, held)]
+    assert zero_shot(method.fit(small, classes(train, held)).on(small), held).figures["top1"].value > 0.9
+    found = zero_shot(method.fit(small, classes(*shuffled)).on(small), shuffled[1])
+    low, high = proportion(int(found.items["correct"].sum()), found.n, 0.999)
+    assert low <= 0.25 <= high
 
 
 def test_full_tuning_goes_back_part_of_the_way(clip: Clip) -> None:

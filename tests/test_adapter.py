@@ -191,6 +191,8 @@ def test_a_head_does_not_go_on_pictures_that_another_adapter_changed(clip: Clip)
         nameless.on(with_head(clip).on(clip))
     changed = with_changes(clip).on(clip)  # learned on top of the other one, it does
     assert with_head(changed).on(changed).head is not None
+    with pytest.raises(CheckpointError, match="with another adapter on it"):
+        with_head(changed).on(clip)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -225,6 +227,28 @@ def test_a_cache_and_words_survive_the_disk(clip: Clip, tmp_path: Path) -> None:
     assert adapter.head is not None
     assert found.head.digest == adapter.head.digest
     assert list(found.changes.words) == ["<mug>", "<新>"]
+
+
+def test_names_of_folders_that_are_no_unicode_survive_the_disk(clip: Clip, tmp_path: Path) -> None:
+    keys = ("caf\udce9", "b", "c")  # as Python gives the folder b"caf\xe9"
+    names = {"en": keys}
+    learned = with_head(clip)
+    assert learned.head is not None
+    adapter = replace(learned, head=replace(learned.head, keys=keys, names=names), keys=keys, names=names)
+    write_adapter(replace(adapter, record={"train": {"name": "caf\udce9"}}), tmp_path / "learned")
+    assert read_adapter(tmp_path / "learned").keys == keys
+    broken = replace(adapter, changes=Changes({"<\udce9>": np.ones((1, 32), np.float32)}))
+    assert len(broken.changes.digest()) == 64
+
+
+def test_what_no_reader_would_take_is_not_written(clip: Clip, tmp_path: Path) -> None:
+    for adapter in (
+        replace(with_head(clip), record={"told": "x" * 5_000_000}),
+        Adapter(Base.of(clip), changes=Changes(weights={"image.norm.weight": np.array([np.nan], np.float32)})),
+    ):
+        with pytest.raises(CheckpointError, match="learned"):
+            write_adapter(adapter, tmp_path / "learned")
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_adapter_never_overwrites(clip: Clip, tmp_path: Path) -> None:

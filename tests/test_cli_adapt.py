@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from awase.learning.adaptation.methods import FOR_CLASSES, HOMES, method
 from awase.learning.adaptation.retention import Measure, Panel, Step, curve, found_beside, retention
 from awase.learning.adaptation.task import Task, classes, not_drawn
 from colours import NAMES, coloured
-from references import tiny_hf_clip
+from tiny_clips import tiny_clip
 
 
 def write_set(data: Labelled, folder: Path) -> None:
@@ -41,21 +43,36 @@ def write_set(data: Labelled, folder: Path) -> None:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sets beside each other: colours with three splits, and captions."""
     folder = tmp_path_factory.mktemp("data")
-    for split in ("train", "val", "test"):
-        write_set(coloured(split, 8 if split == "train" else 6), folder / "colours")
-    told = folder / "told" / "val"
-    told.mkdir(parents=True)
-    rows = []
-    for number, picture in enumerate(coloured("told", 2).pictures):
-        Image.fromarray(np.asarray(picture)).save(told / f"{number}.png")
-        rows.append({"file_name": f"{number}.png", "captions": [f"a {NAMES['en'][number // 2]} square"]})
-    (told / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for split, each in (("train", 4), ("val", 6), ("test", 3)):
+        write_set(coloured(split, each), folder / "colours")
+    for split in ("dev", "val"):
+        told = folder / "told" / split
+        told.mkdir(parents=True)
+        rows = []
+        for number, picture in enumerate(coloured(split, 2).pictures):
+            Image.fromarray(np.asarray(picture)).save(told / f"{number}.png")
+            rows.append({"file_name": f"{number}.png", "captions": [f"a {NAMES['en'][number // 2]} square"]})
+        (told / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
+def bundled() -> Clip:
     return awase.load()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """A tiny random one: colours it can tell, words it cannot."""
+    return tiny_clip("clip", tmp_path_factory.mktemp("clip"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def model(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same on the disk."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    awase.write_checkpoint(clip.checkpoint, folder, "awase")
+    return folder
 
 
 def changed(clip: Clip, size: float = 0.3) -> Adapter:
@@ -95,7 +112,7 @@ def test_what_is_learned_classifies_without_labels(
     found = one_object(capsys, "adapt", data / "colours", "--method", "linear-probe", "--out", out)
     assert found["method"] == "linear-probe"
     assert found["retention"]["rows"][0]["after"] > 0.9
-    assert found["record"]["train"] | {"sha256": ""} == {"name": "colours", "split": "train", "n": 32, "sha256": ""}
+    assert found["record"]["train"] | {"sha256": ""} == {"name": "colours", "split": "train", "n": 16, "sha256": ""}
     picture = next((data / "colours" / "test" / "red").iterdir())
     scores = one_object(capsys, "classify", picture, "--adapter", out)["scores"]
     assert scores[0]["label"] == "red"
@@ -105,13 +122,17 @@ def test_what_is_learned_classifies_without_labels(
     assert measured["provenance"]["model"]["head"] == read_adapter(out).head.digest  # type: ignore[union-attr]
 
 
-def test_auto_says_what_it_chose_and_why(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = printed(
-        capsys, "adapt", data / "colours", "--shots", "2", "--seed", "2", "--out", tmp_path / "learned"
-    )
+def test_auto_says_what_it_chose_and_why(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["adapt", data / "colours", "--shots", "2", "--seed", "2", "--model", model]
+    code, out, err = printed(capsys, *given, "--out", tmp_path / "learned")
     assert code == 0, err
     assert "zero-shot" in out
     assert "8 pictures of 4 classes, a closed set" in out
+    tables = out.partition("●")[0].splitlines()
+    assert max(map(len, tables)) <= 80
+    assert "calibration error" in out
     assert "--adapter" in out
     record = read_adapter(tmp_path / "learned").record
     assert record["choice"]["tried"].keys() == HOMES.keys()
@@ -129,15 +150,21 @@ def test_auto_says_what_it_chose_and_why(data: Path, tmp_path: Path, capsys: pyt
         (["--coarse", "mug"], "--coarse"),
         (["--template", "no slot", "--method", "cache"], "{}"),
         (["--probe", "nowhere", "--method", "lora"], "nowhere"),
+        (["--seed", "-1"], "seed"),
+        (["--word", "<x>", "--method", "cache"], "inversion"),
+        (["--word", ""], "word"),
+        (["--train", "val", "--validation", "val"], "says nothing"),
     ],
 )
 def test_wrong_use_is_told_before_anything_is_written(
-    arguments: list[str], says: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], says: str, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = printed(capsys, "adapt", data / "colours", *arguments, "--out", tmp_path / "learned")
+    given = ["adapt", data / "colours", "--model", model, *arguments]
+    code, _, err = printed(capsys, *given, "--out", tmp_path / "learned")
     assert code == 2
     assert says in err
-    assert not (tmp_path / "learned").exists()
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_data_are_told_in_a_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +180,7 @@ def test_bad_data_are_told_in_a_line(data: Path, tmp_path: Path, capsys: pytest.
         (empty, "two are the least"),
         (data / "told", "no split to learn"),
     ):
-        code, _, err = printed(capsys, "adapt", place, "--method", "cache", "--out", tmp_path / "learned")
+        code, _, err = printed(capsys, "adapt", place, "--out", tmp_path / "learned")
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
     code, _, err = printed(capsys, "adapt", data / "colours", "--method", "clap", "--out", data)
@@ -165,7 +192,7 @@ def test_an_adapter_of_another_model_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], clip: Clip
 ) -> None:
     adapter = method("zero-shot").fit(clip, classes(coloured("train", 2)))
-    write_adapter(replace(adapter, base=replace(adapter.base, name="parts-1", fingerprint="0" * 64)), tmp_path / "a")
+    write_adapter(replace(adapter, base=replace(adapter.base, name="parts-1")), tmp_path / "a")
     picture = next((data / "colours" / "test" / "red").iterdir())
     code, _, err = printed(capsys, "classify", picture, "--adapter", tmp_path / "a")
     assert code == 2
@@ -178,15 +205,58 @@ def test_labels_or_an_adapter_are_needed(data: Path, capsys: pytest.CaptureFixtu
     assert "--adapter" in err
 
 
+def test_a_picture_that_cannot_be_read_is_told_once_and_fails_no_more_than_itself(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data / "colours", tmp_path / "damaged")
+    (tmp_path / "damaged" / "train" / "red" / "bad.png").write_bytes(b"no picture")
+    given = ["adapt", tmp_path / "damaged", "--method", "cache", "--model", model, "--curve"]
+    code, out, err = printed(capsys, *given, "--out", tmp_path / "learned")
+    assert code == 1
+    assert err.count("bad.png") == 1
+    assert "there is no curve" in err  # for the towers did not learn
+    assert "--adapter" in out
+    assert read_adapter(tmp_path / "learned").head is not None
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_without_torch_what_needs_it_is_told_and_the_rest_compared(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    given = ["adapt", data / "colours" / "train" / "red", "--word", "<x>", "--model", model]
+    code, _, err = printed(capsys, *given, "--out", tmp_path / "word")
+    assert code == 2
+    assert "awase[torch]" in err
+    given = ["adapt", "compare", data / "colours", "--shots", "1", "--seeds", "1", "--model", model]
+    code, out, err = printed(capsys, *given, "--out", tmp_path / "run")
+    assert code == 0
+    assert "left out" in err
+    assert all(name in out for name in HOMES)
+
+
+def test_a_set_whose_classes_are_empty_names_its_sentences(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(data / "told" / "val", tmp_path / "both" / split)
+        table = tmp_path / "both" / split / "metadata.jsonl"
+        table.write_text(table.read_text().replace('"captions"', '"category": null, "captions"'))
+    code, _, err = printed(capsys, "adapt", tmp_path / "both", "--model", model, "--out", tmp_path / "learned")
+    assert code == 2
+    assert "--captions captions" in err
+
+
 @pytest.mark.long
 def test_sentences_teach_retrieval_and_one_thing_becomes_a_word(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = one_object(
-        capsys, "adapt", data / "told", "--train", "val", "--validation", "val", "--out", tmp_path / "told"
-    )
-    assert found["method"] == "lora"
+    told = ["adapt", data / "told", "--train", "dev", "--validation", "val"]
+    found = one_object(capsys, *told, "--out", tmp_path / "auto")
+    assert found["method"] in ("lora", "zero-shot")
+    assert found["record"]["method"] == found["method"]
     assert "for retrieval" in found["reason"]
+    found = one_object(capsys, *told, "--method", "lora", "--out", tmp_path / "told")
     assert {row["measure"] for row in found["retention"]["rows"]} >= {"text_to_picture", "same_words"}
     code, _, err = printed(
         capsys, "adapt", data / "told", "--train", "val", "--method", "clap", "--out", tmp_path / "x"
@@ -203,9 +273,11 @@ def test_sentences_teach_retrieval_and_one_thing_becomes_a_word(
 # ---- merge -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_merged_model_is_the_adapted_one(tmp_path: Path, clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_merged_model_is_the_adapted_one(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = awase.load(model)
     write_adapter(changed(clip), tmp_path / "learned")
-    code, _, err = printed(capsys, "adapt", "merge", tmp_path / "learned", "--alpha", "0.5", "--out", tmp_path / "m")
+    given = ["adapt", "merge", tmp_path / "learned", "--model", model, "--alpha", "0.5"]
+    code, _, err = printed(capsys, *given, "--out", tmp_path / "m")
     assert code == 0, err
     picture = coloured("test").pictures[0]
     merged, adapted = awase.load(tmp_path / "m"), changed(clip).on(clip, 0.5)
@@ -297,12 +369,35 @@ def test_frozen_towers_forget_nothing(clip: Clip) -> None:
     assert "towers are the base's" in panel.reason
 
 
-def test_the_base_itself_keeps_everything_and_harm_shows(clip: Clip) -> None:
+def test_the_base_itself_keeps_everything(clip: Clip) -> None:
     target, probes = coloured("val", 8), [coloured("probe", 8), told("told")]
-    same = retention(clip, changed(clip, 0.0).on(clip), target, probes, coloured("train", 4))
+    adapter = replace(changed(clip, 0.0), keys=(), names={})  # asked in the data's words, as the base
+    same = retention(clip, adapter.on(clip), target, probes, coloured("train", 4))
     assert same.kept == pytest.approx(1)
-    assert {row.difference for row in same.rows if row.measure != "calibration_error"} == {0.0}
-    harmed = retention(clip, changed(clip, 5.0).on(clip), target, probes, coloured("train", 4))
+    assert {row.difference for row in same.rows} == {0.0}
+    assert {row.interval for row in same.rows if row.measure in ("top1", "calibration_error")} == {(0.0, 0.0)}
+
+
+def test_the_interval_of_a_calibration_error_tells_what_grew_from_chance(clip: Clip) -> None:
+    """A head that is sure of what it does not know beside the same one in doubt, and beside itself."""
+    data, task = coloured("val", 20), classes(coloured("train", 4))
+    unsure, sure = (replace(clip, head=replace(task.zero_shot(clip), temperature=t)) for t in (100.0, 0.01))
+    for before, after, grew in ((unsure, sure, True), (sure, sure, False)):
+        (found,) = [row for row in retention(before, after, data, []).rows if row.measure == "calibration_error"]
+        assert (found.interval[0] > 0) == grew
+        assert found.interval[0] <= found.difference <= found.interval[1]
+
+
+def test_without_pictures_to_see_a_gain_on_the_cost_is_seen_all_the_same(clip: Clip) -> None:
+    panel = retention(clip, changed(clip, 5.0).on(clip), None, [coloured("probe", 4)])
+    assert {row.where for row in panel.rows} == {"elsewhere"}
+    assert panel.light != "green"
+    assert "no pictures to see a gain on" in panel.reason
+
+
+def test_harm_shows(bundled: Clip) -> None:
+    clip, target, probes = bundled, coloured("val", 4), [coloured("probe", 4), told("told")]
+    harmed = retention(clip, changed(clip, 5.0).on(clip), target, probes, coloured("train", 2))
     measures = {(row.where, row.data, row.measure) for row in harmed.rows}
     assert measures >= {
         ("target", "colours", "top1"),
@@ -332,10 +427,9 @@ def test_a_probe_that_cannot_be_measured_is_a_note(clip: Clip) -> None:
     assert "left out" in panel.notes[0]
 
 
-def test_the_curve_runs_from_the_base_to_what_was_learned(tmp_path: Path) -> None:
-    tiny_hf_clip(tmp_path / "tiny")
-    small = awase.load(tmp_path / "tiny")
-    steps = curve(small, changed(small, 3.0), coloured("val", 4), [])
+def test_the_curve_runs_from_the_base_to_what_was_learned(clip: Clip) -> None:
+    nameless = replace(coloured("probe"), names={})  # which is passed over
+    steps = curve(clip, changed(clip, 3.0), coloured("val", 4), [nameless])
     assert [step.alpha for step in steps] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert steps[0].kept == pytest.approx(1)
     assert steps[-1].kept < steps[0].kept
@@ -409,6 +503,9 @@ def test_a_method_that_does_not_apply_is_told_and_one_that_fails_stops_nothing(
     assert [(cell.why, cell.accuracy is None) for cell in cells] == [
         ("no layers", True), ("failed: broken", True), ("", False), ("", False),
     ]  # fmt: skip
+    kept = [place.name for place in (tmp_path / "run" / "cells").iterdir()]
+    assert all("zero-shot" in name for name in kept)  # a failure is tried again
+    assert len(kept) == 2
 
 
 def test_a_comparison_is_of_one_model_and_one_set(clip: Clip, tmp_path: Path) -> None:
@@ -450,14 +547,17 @@ def test_the_table_has_means_and_deviations_the_best_method_first() -> None:
     assert chart(rows, 0.1).count("<circle") == 2 + 1  # two methods with a value, one legend
 
 
-def test_compare_on_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_on_the_command_line(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["adapt", "compare", data / "colours", "--methods", "zero-shot,lp++", "--shots", "2,1", "--seeds", "2"]
+    arguments += ["--model", model]
     code, out, err = printed(capsys, *arguments, "--out", tmp_path / "run")
     assert code == 0, err
     assert "1 shot" in out
     assert "lp++" in out
     rows = one_object(capsys, *arguments, "--split", "test", "--out", tmp_path / "other")["rows"]
-    assert {row["n"] for row in rows} == {24}
+    assert {row["n"] for row in rows} == {12}
     for wrong, says in (["--shots", "x"], "--shots"), (["--methods", "magic"], "magic"), (["--shots", "0"], "from 1"):
         code, _, err = printed(capsys, *arguments, *wrong, "--out", tmp_path / "wrong")
         assert code == 2

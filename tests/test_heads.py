@@ -102,12 +102,14 @@ def test_cosines_lie_between_minus_one_and_one_and_nothing_is_nought() -> None:
         ({"keys": ("a", "a", "b")}, "key of its own"),
         ({"names": {"en": ("a",)}}, "names"),
         ({"temperature": 0.0}, "temperature"),
+        ({"temperature": 1e-300}, "temperature"),
         ({"temperature": float("nan")}, "not finite"),
         ({"weights": np.full((5, 3), np.inf, np.float32)}, "not finite"),
         ({"reads": "pixels"}, "pixels"),
         ({"power": 0.0}, "power"),
         ({"power": 2.0}, "power"),
         ({"cache": Cache(np.zeros((2, 4)), np.zeros((2, 3)), 1, 1)}, "cache"),
+        ({"cache": Cache(np.zeros((2, 5)), np.zeros((2, 3)), 1, -1e5)}, "beta"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changed: dict[str, object], says: str) -> None:

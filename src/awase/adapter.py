@@ -38,7 +38,8 @@ class Base:
 
     @classmethod
     def of(cls, clip: Clip) -> Base:
-        return cls(clip.name, clip.checkpoint.fingerprint, clip.tokenizer.fingerprint)
+        name = f"{clip.name} with another adapter on it" if clip.checkpoint.origin else clip.name
+        return cls(name, clip.checkpoint.fingerprint, clip.tokenizer.fingerprint)
 
 
 @dataclass(frozen=True)

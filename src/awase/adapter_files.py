@@ -32,11 +32,16 @@ Tensors = dict[str, np.ndarray]
 
 
 def write_adapter(adapter: Adapter, folder: str | PathLike[str]) -> None:
-    """Writes a new folder, which appears when all of it is written. Raises UsageError where it has content."""
+    """Writes a new folder, which appears when all of it is written and could be read again. Raises UsageError where it
+    has content, CheckpointError where the disk refuses, or the adapter holds what no reader would take."""
     with appearing(Path(folder)) as temporary:
         write_safetensors(temporary / ARRAYS, _arrays(adapter))
         digest = hashlib.sha256((temporary / ARRAYS).read_bytes()).hexdigest()
         write_settings(temporary / DESCRIPTION, {"schema": SCHEMA, "sha256": digest, **_described(adapter)})
+        try:
+            read_adapter(temporary)
+        except CheckpointError as problem:
+            raise CheckpointError(str(problem).replace(str(temporary), str(folder))) from problem
 
 
 def read_adapter(folder: str | PathLike[str]) -> Adapter:

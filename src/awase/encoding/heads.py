@@ -22,14 +22,15 @@ from awase.encoding.scoring import softmax
 from awase.errors import UsageError
 
 Reads = Literal["vectors", "features"]
+COLDEST = 1e-6  # temperature: below, logits leave the range of numbers
 
 
 @dataclass(frozen=True)
 class Cache:
     """Pictures of known classes, whose neighbours are taken for the same: adds alpha exp(-beta (1 - rows K')) V.
 
-    keys K: (K, F) unit vectors. values V: (K, C), one-hot. alpha: its weight in logits. beta: how fast likeness
-    fades."""
+    keys K: (K, F) unit vectors. values V: (K, C), one-hot. alpha: its weight in logits, from 0. beta: how fast likeness
+    fades, from 0."""
 
     keys: np.ndarray
     values: np.ndarray
@@ -47,7 +48,7 @@ class Head:
 
     keys: the classes as the data name them. names: language -> what each is called, C names; the first language is the
     one that answers are given in. weights: (F, C). bias: (C,). temperature: what logits are divided by, so that
-    probabilities are true. power: above 0, up to 1."""
+    probabilities are true, at least COLDEST. power: above 0, up to 1."""
 
     keys: tuple[str, ...]
     names: Mapping[str, tuple[str, ...]]
@@ -146,8 +147,8 @@ def _problems(head: Head) -> list[str]:
         numbers += [head.cache.keys, head.cache.values, np.asarray([head.cache.alpha, head.cache.beta])]
     if not all(np.isfinite(part).all() for part in numbers):
         found.append("some of its numbers are not finite")
-    if not head.temperature > 0:
-        found.append(f"its temperature is {head.temperature}, which has to be above 0")
+    if not head.temperature >= COLDEST:
+        found.append(f"its temperature is {head.temperature}, which has to be {COLDEST:g} or more")
     if not 0 < head.power <= 1:
         found.append(f"its power is {head.power}, which has to be above 0 and up to 1")
     return found
@@ -155,6 +156,8 @@ def _problems(head: Head) -> list[str]:
 
 def _cache_problems(cache: Cache, shape: tuple[int, int]) -> list[str]:
     width, classes = shape
+    if min(cache.alpha, cache.beta) < 0:
+        return [f"its cache has alpha {cache.alpha} and beta {cache.beta}, which have to be 0 or more"]
     if cache.keys.ndim == 2 and cache.keys.shape[1] == width and cache.values.shape == (len(cache.keys), classes):
         return []
     return [f"its cache has keys {cache.keys.shape} and values {cache.values.shape}"]

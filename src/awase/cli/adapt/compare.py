@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +48,22 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print_json(plain({"run": str(given.out), "data": train.name, "rows": rows}))
     else:
-        _show(rows, plan.shots, f"{train.name}: accuracy, mean and deviation of {given.seeds} draws, %", given.out)
+        drawn = f"mean and deviation of {given.seeds} draws" if given.seeds > 1 else "one draw"
+        _show(rows, plan.shots, f"{train.name}: accuracy in %, {drawn}, n = {rows[0]['n']:,}", given.out)
     return 1 if any(cell.why.startswith(FAILED) for cell in cells) else 0
 
 
 def _show(rows: list[dict[str, Any]], shots: tuple[int, ...], title: str, out: Path) -> None:
-    shown = table(title, f"table.csv, chart.svg in {out}")
+    from rich.markup import escape
+
+    shown = table("")
     shown.add_column("method")
     for count in shots:
         shown.add_column(f"{count} shot{'s' if count > 1 else ''}", justify="right")
     for name in dict.fromkeys(row["method"] for row in rows):
         mine = {row["shots"]: row for row in rows if row["method"] == name}
         shown.add_row(name, *(_written(mine[count]) for count in shots))
-    show(shown)
+    show(escape(title), shown, f"[dim]{escape(f'table.csv, chart.svg in {out}')}[/dim]")
 
 
 def _written(row: dict[str, Any]) -> str:
@@ -72,9 +76,12 @@ def _written(row: dict[str, Any]) -> str:
 def _methods(text: str) -> tuple[str, ...]:
     from awase.learning.adaptation.methods import FOR_CLASSES, HOMES
 
+    if text == "all" and find_spec("torch") is None:
+        notice("without torch, methods that train are left out: pip install 'awase[torch]' brings them")
+        return tuple(HOMES)
     if text in ("all", "fast"):
         return tuple(FOR_CLASSES if text == "all" else HOMES)
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _shots(text: str) -> tuple[int, ...]:

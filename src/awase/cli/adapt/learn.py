@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ from awase.errors import DataError, UsageError
 if TYPE_CHECKING:
     from awase.clip import Clip
     from awase.learning.adaptation.choose import Choice
+    from awase.learning.adaptation.method import Method
     from awase.learning.adaptation.retention import Panel, Probe
     from awase.learning.adaptation.task import Pairs, Task
 
@@ -28,8 +32,8 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--method",
         default="auto",
         metavar="M",
-        help="auto (default), linear-probe, clap, zs-lp, lp++, gaussian, gaussian-features, cache, cache-trained, "
-        "prompt, deep-prompt, lora, inversion, full",
+        help="auto (default), zero-shot, cache, cache-trained, clap, zs-lp, lp++, gaussian, gaussian-features, "
+        "linear-probe, prompt, deep-prompt, lora, inversion, full",
     )
     parser.add_argument("--shots", type=positive, metavar="K", help="only K pictures of each class, drawn")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is drawn (0)")
@@ -53,30 +57,64 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from awase.adapter_files import write_adapter
+    from awase.learning.adaptation.methods import method
 
+    if not given.out.name:
+        raise UsageError(f"--out {given.out} is the folder that you are in; name a new one")
     if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
         raise UsageError(f"{given.out} already exists and is not empty; name a new folder")
-    clip, (task, target), probes = open_clip(given), _task(given), _probes(given)
-    folder = given.out.with_name(f".{given.out.name}.training")  # where an interrupted run goes on
+    name = _name(given)
+    made = None if name == "auto" else method(name, **({"coarse": given.coarse} if given.coarse else {}))
+    clip, (task, target), probes = open_clip(given), _task(given, name), _probes(given)
     with watching("learning") as move:
-        choice = _learned(given, clip, task, move, folder)
+        with _training_folder(given.out) as folder:
+            choice = _learned(given, clip, task, made, move, folder)
+            write_adapter(choice.adapter, given.out)
         panel = _panel(given, clip, task, target, probes, choice, move)
-    write_adapter(choice.adapter, given.out)
-    shutil.rmtree(folder, ignore_errors=True)
     if given.json:
-        _print(given, choice, panel)
+        _print(given, choice, panel, sorted(task.unreadable))
     else:
         _show(given, choice, panel)
-    return 0
+    return 1 if task.unreadable else 0
 
 
-def _task(given: argparse.Namespace) -> tuple[Task | Pairs, Probe | None]:
+def _name(given: argparse.Namespace) -> str:
+    """The method's name, where it goes with the other flags."""
+    name = str(given.method)
+    if given.word is not None and name not in ("auto", "inversion"):
+        raise UsageError(f"--word is learned by inversion, and --method {name} was given; leave one of the two out")
+    name = "inversion" if given.word is not None else name
+    if given.coarse and name != "inversion":
+        raise UsageError("--coarse goes with --method inversion or --word")
+    return name
+
+
+@contextmanager
+def _training_folder(out: Path) -> Iterator[Path]:
+    """Where an interrupted run goes on; gone when all is done. Made first, so that a disk that refuses is told at
+    once."""
+    folder = out.with_name(f".{out.name}.training")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UsageError(f"{out} cannot be written ({problem.strerror}: {problem.filename}); name another") from problem
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # it holds what was done
+            folder.rmdir()
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _task(given: argparse.Namespace, name: str) -> tuple[Task | Pairs, Probe | None]:
     """What is learned from, and what before and after are measured on: validation pictures, with --shots those that are
     not drawn."""
     from awase.encoding.pictures import find_pictures
+    from awase.learning.adaptation.methods import FOR_SENTENCES
     from awase.learning.adaptation.task import Pairs, classes, not_drawn
 
-    if given.word:
+    if given.word is not None:
         from awase.learning.adaptation.inversion import concept
 
         pictures = find_pictures([given.data])
@@ -84,6 +122,10 @@ def _task(given: argparse.Namespace) -> tuple[Task | Pairs, Probe | None]:
             raise DataError(f"{given.data} holds no pictures of the thing that {given.word} shall mean")
         return concept(pictures, given.word, given.seed), None
     if given.captions or not holds_classes(given):
+        if name != "auto" and name not in FOR_SENTENCES:
+            raise UsageError(
+                f"{name} learns classes, and here are sentences; {' and '.join(FOR_SENTENCES)} learn from those"
+            )
         pairs = Pairs(*open_captioned_splits(given), given.seed)
         return pairs, pairs.validation
     train, validation = open_labelled_splits(given)
@@ -92,22 +134,15 @@ def _task(given: argparse.Namespace) -> tuple[Task | Pairs, Probe | None]:
     return task, not_drawn(validation, given.seed) if validation and given.shots else validation
 
 
-def _learned(given: argparse.Namespace, clip: Clip, task: Task | Pairs, move: Move, folder: Path) -> Choice:
+def _learned(
+    given: argparse.Namespace, clip: Clip, task: Task | Pairs, made: Method | None, move: Move, folder: Path
+) -> Choice:
     from awase.learning.adaptation.choose import Choice, choose
-    from awase.learning.adaptation.methods import FOR_SENTENCES, method
-    from awase.learning.adaptation.task import Pairs
 
-    name = "inversion" if given.word and given.method == "auto" else given.method
-    if given.coarse and name != "inversion":
-        raise UsageError("--coarse goes with --method inversion or --word")
-    if name == "auto":
+    if made is None:
         return choose(clip, task, given.open, move, folder)
-    if isinstance(task, Pairs) and name not in FOR_SENTENCES and not given.word:
-        raise UsageError(
-            f"{name} learns classes, and here are sentences; {' and '.join(FOR_SENTENCES)} learn from those"
-        )
-    made = method(name, **({"coarse": given.coarse} if given.coarse else {}))
-    return Choice(name, "as asked for", (), made.fit(clip, task, move, folder))  # type: ignore[arg-type] # as checked
+    adapter = made.fit(clip, task, move, folder / made.name)  # type: ignore[arg-type] # `_task` has looked
+    return Choice(made.name, "as asked for", (), adapter)
 
 
 def _panel(
@@ -122,14 +157,18 @@ def _panel(
     from awase.learning.adaptation.retention import curve, found_beside, retention
     from awase.learning.adaptation.task import Task
 
-    if target is None:
-        notice("there are no validation pictures to see before and after on")
+    changes = choice.adapter.changes
+    towers_learned = bool(changes.low_rank or changes.weights)
+    curved = given.curve and target is not None and towers_learned and not changes.words
+    if given.curve and not curved:
+        notice("there is no curve: it needs validation pictures, and weights that changed (lora, full)")
+    if target is None and not towers_learned:
+        notice("no validation pictures to see before and after on; the towers did not learn and are as they were")
         return None
-    probes = named or (found_beside(given.data) if choice.adapter.changes else [])
-    move(0, 1, "before and after")
-    train = task.train if isinstance(task, Task) else None
-    panel = retention(clip, choice.adapter.on(clip), target, probes, train)
-    if given.curve and choice.adapter.changes:
+    adapted, train = choice.adapter.on(clip), task.train if isinstance(task, Task) else None
+    probes = named or (found_beside(given.data) if changes else [])
+    panel = retention(clip, adapted, target, probes, train, move)
+    if curved and target is not None:
         panel = replace(panel, curve=tuple(curve(clip, choice.adapter, target, probes, move)))
     return panel
 
@@ -151,10 +190,10 @@ def _probes(given: argparse.Namespace) -> list[Probe]:
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
-def _print(given: argparse.Namespace, choice: Choice, panel: Panel | None) -> None:
+def _print(given: argparse.Namespace, choice: Choice, panel: Panel | None, left_out: list[str]) -> None:
     from awase.evaluation.runs import plain
 
-    told = {"adapter": str(given.out), "method": choice.name, "reason": choice.reason}
+    told = {"adapter": str(given.out), "method": choice.name, "reason": choice.reason, "left_out": left_out}
     tried = [vars(one) for one in choice.tried]
     panel_told = panel and panel.to_json()
     print_json(plain({**told, "tried": tried, "record": choice.adapter.record, "retention": panel_told}))
@@ -173,25 +212,30 @@ def _show(given: argparse.Namespace, choice: Choice, panel: Panel | None) -> Non
             shown.add_row(one.name, f"{100 * one.accuracy:.1f} %", between, f"{100 * one.gain:+.1f}", str(one.n))
         show(shown)
     if panel:
-        _show_panel(panel)
+        _show_panel(panel, given.out)
     show(escape(f"{choice.name}: {choice.reason}"), escape(f"written: {given.out}; use it with --adapter {given.out}"))
 
 
-def _show_panel(panel: Panel) -> None:
+def _show_panel(panel: Panel, out: Path) -> None:
     from rich.markup import escape
 
-    shown = table("before and after")
-    for column in ("", "set", "measure", "before", "after", "change", "95 % interval", "n"):
-        shown.add_column(column, justify="left" if column in ("", "set", "measure") else "right")
-    for row in panel.rows:
-        between = "" if row.interval is None else f"{100 * row.interval[0]:+.1f} to {100 * row.interval[1]:+.1f}"
-        values = (f"{100 * row.before:.1f}", f"{100 * row.after:.1f}", f"{100 * row.difference:+.1f}", between)
-        shown.add_row(row.where, escape(row.data), row.measure.replace("_", " "), *values, f"{row.n:,}")
+    shown = table("before and after, %")
+    shown.add_column("")
+    for column in ("before", "after", "change", "95 % interval", "n"):
+        shown.add_column(column, justify="right")
+    for (where, data), rows in groupby(panel.rows, key=lambda row: (row.where, row.data)):
+        shown.add_row(escape(f"{where}: {data}"))
+        for row in rows:
+            values = (f"{100 * row.before:.1f}", f"{100 * row.after:.1f}", f"{100 * row.difference:+.1f}")
+            low, high = row.interval
+            between = f"{100 * low:+.1f} to {100 * high:+.1f}"
+            shown.add_row(f"  {row.measure.replace('_', ' ')}", *values, between, f"{row.n:,}")
     show(shown)
     for step in panel.curve:
         show(f"alpha {step.alpha:g}: target {100 * step.target:.1f} %, kept elsewhere {100 * step.kept:.1f} %")
     if safe := panel.safe_step:
-        show(f"the largest step that keeps 98 %: alpha {safe.alpha:g} (awase adapt merge DIR --alpha {safe.alpha:g})")
+        how = f" (awase adapt merge {out} --alpha {safe.alpha:g} --out MODEL)" if 0 < safe.alpha < 1 else ""
+        show(escape(f"the largest step that keeps 98 %: alpha {safe.alpha:g}{how}"))
     for note in panel.notes:
         notice(note)
     show(f"[{panel.light}]●[/{panel.light}] {escape(panel.reason)}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from awase.errors import DataError
+from awase.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from awase.datasets import Captioned, Labelled
+    from awase.datasets import Captioned, Found, Labelled
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,16 @@ def open_labelled_splits(given: argparse.Namespace) -> tuple[Labelled, Labelled 
     """Training and validation pictures with classes; no validation where the data have none."""
     from awase.evaluation.tasks import open_classes
 
+    def opened(split: str) -> Labelled:
+        return open_classes(given.data, split, given.definition, given.column)
+
     train, validation = _names(given, "labelled")
-    opened = [name and open_classes(given.data, name, given.definition, given.column) for name in (train, validation)]
-    return opened[0], opened[1] or None  # type: ignore[return-value]
+    try:
+        return opened(train), opened(validation) if validation else None
+    except DataError as problem:
+        if not (sentences := [column for found in _sets(given, "captioned") for column in found.columns]):
+            raise
+        raise DataError(f"{problem}; awase adapt learns from its sentences with --captions {sentences[0]}") from problem
 
 
 def open_captioned_splits(given: argparse.Namespace) -> tuple[Captioned, Captioned | None]:
@@ -37,27 +44,34 @@ def open_captioned_splits(given: argparse.Namespace) -> tuple[Captioned, Caption
 
     train, validation = _names(given, "captioned")
     column = given.captions or "captions"
-    return open_captioned(given.data, train, column), open_captioned(
-        given.data, validation, column
-    ) if validation else None
+    found = open_captioned(given.data, train, column)
+    return found, open_captioned(given.data, validation, column) if validation else None
 
 
 def holds_classes(given: argparse.Namespace) -> bool:
     """Whether the data have classes; else they have sentences."""
+    return bool(_sets(given, "labelled"))
+
+
+def _sets(given: argparse.Namespace, kind: str) -> list[Found]:
     from awase.datasets import find_sets
 
-    return any(found.kind == "labelled" for found in find_sets(given.data))
+    return [found for found in find_sets(given.data) if found.kind == kind]
 
 
 def _names(given: argparse.Namespace, kind: str) -> tuple[str, str | None]:
     """Names of the two splits."""
-    from awase.datasets import find_sets
     from awase.datasets.splits import ALL, kind_of
 
-    found = [one for one in find_sets(given.data) if one.kind == kind]
+    found = _sets(given, kind)
     splits = found[0].splits if found else ()
     train = given.train or next((name for name in splits if name == ALL or kind_of(name) == "train"), None)
     if train is None:
         there = ", ".join(splits) or "none"
         raise DataError(f"{given.data} has no split to learn from (its splits: {there}); name one with --train")
-    return train, given.validation or next((name for name in splits if kind_of(name) == "val"), None)
+    validation = given.validation or next((name for name in splits if kind_of(name) == "val"), None)
+    if train == given.validation:
+        raise UsageError(
+            f"--validation {train}: it is learned from, and so says nothing of what was learned; name another"
+        )
+    return train, validation if validation != train else None

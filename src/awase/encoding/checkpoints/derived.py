@@ -69,7 +69,7 @@ class Changes:
         for name, its in self.low_rank.items():
             arrays |= {f"a {name} {its.factor!r}": its.a, f"b {name}": its.b}
         for name, values in sorted(arrays.items()):
-            digest.update(f"{name} {values.shape}".encode())
+            digest.update(f"{name} {values.shape}".encode(errors="backslashreplace"))
             digest.update(np.ascontiguousarray(values, np.float32).tobytes())
         return digest.hexdigest()
 

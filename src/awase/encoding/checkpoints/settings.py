@@ -104,4 +104,5 @@ def read_settings(file: Path) -> Settings:
 
 
 def write_settings(file: Path, values: dict[str, Any]) -> None:
-    file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be valid Unicode

@@ -8,6 +8,7 @@ Classifiers on frozen towers, of NumPy and seconds: by_name (zero-shot), linear_
 trained_cache. Methods that train, of torch and minutes: prompts, deep_prompts, lora, inversion, finetuning, over
 sentences, pictures, low_rank, both_towers, objective and training.
 
+better_prompts           what to ask with before anything is learned, over prompt_search and descriptions
 choose                   which method, by advice and by pictures held out
 comparing                every method beside the others, over shots and draws
 retention                what was forgotten elsewhere

@@ -13,19 +13,19 @@ import numpy as np
 
 from awase import __version__
 from awase.clip import Clip
-from awase.datasets.hashing import data_hash
 from awase.datasets.labelled import Labelled
-from awase.datasets.splits import kind_of
 from awase.encoding import prompts
 from awase.encoding.wordings import Wording
-from awase.errors import DataError, UsageError
+from awase.errors import DataError
 from awase.evaluation.candidates import candidate_templates, guessed_kinds
 from awase.evaluation.intervals import Difference, paired_bootstrap, proportion
 from awase.evaluation.probes import Features, draw
 from awase.evaluation.vectors import picture_vectors
 from awase.evaluation.zero_shot import language_for
 from awase.learning.adaptation.descriptions import Effect, effects, match_classes, shares
+from awase.learning.adaptation.method import facts_of
 from awase.learning.adaptation.prompt_search import PromptSearch, Proposal, few, search
+from awase.learning.adaptation.task import refuse_test
 
 SCHEMA = 1
 BASELINES = ("simple", "ensemble")
@@ -199,12 +199,10 @@ def _divided(
 
 def _check(data: Labelled, validation: Labelled | None) -> None:
     for part in (data, validation):
-        if part is not None and kind_of(part.split) == "test":
-            raise UsageError(
-                f"{part.name}: the split {part.split!r} is for testing what was chosen, not for choosing; give train "
-                "or validation"
-            )
-        if part is not None and part.multi_label:
+        if part is None:
+            continue
+        refuse_test(part)
+        if part.multi_label:
             raise DataError(f"{part.name}: pictures may have several classes, and the search is for one class each")
     if validation is not None and validation.keys != data.keys:
         raise DataError(f"{data.name}: {data.split} and {validation.split} have different classes")
@@ -234,13 +232,10 @@ def _record(
     best: Row,
     gains: Mapping[str, Difference],
 ) -> dict[str, Any]:
-    def told(part: Labelled) -> dict[str, Any]:
-        return {"name": part.name, "split": part.split, "n": len(part), "sha256": data_hash(part)}
-
     return {
         "model": clip.stamp()["fingerprint"],
-        "chosen_on": told(data),
-        "judged_on": validation and told(validation),
+        "chosen_on": facts_of(data),
+        "judged_on": validation and facts_of(validation),
         "shots": shots,
         "settings": asdict(settings),
         "chosen": best.name,

@@ -168,8 +168,9 @@ def _cell(clip: Clip, task: Task, name: str, shots: int, measured: Labelled, fol
         cell = Cell(name, shots, task.seed, found.value, found.n, seconds)
     except AwaseError as problem:
         cell = Cell(name, shots, task.seed, None, len(measured), time.perf_counter() - started, f"{FAILED}{problem}")
-    write_json(kept, vars(cell))
-    shutil.rmtree(training, ignore_errors=True)
+    if not cell.why:  # a failure is tried again by the next run
+        write_json(kept, vars(cell))
+        shutil.rmtree(training, ignore_errors=True)
     return cell
 
 

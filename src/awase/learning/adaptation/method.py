@@ -95,12 +95,13 @@ def _record(method: Method, task: Task | Pairs, figures: Mapping[str, float]) ->
         "method": method.name,
         "settings": asdict(method),
         "seed": task.seed,
-        "train": _told(task.train),
-        "validation": task.validation and _told(task.validation),
+        "train": facts_of(task.train),
+        "validation": task.validation and facts_of(task.validation),
         "figures": dict(figures),
         "awase": __version__,
     }
 
 
-def _told(data: Labelled | Captioned) -> dict[str, Any]:
+def facts_of(data: Labelled | Captioned) -> dict[str, Any]:
+    """What a record says of data."""
     return {"name": data.name, "split": data.split, "n": len(data), "sha256": data_hash(data)}

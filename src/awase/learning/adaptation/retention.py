@@ -9,6 +9,7 @@ though nobody knows the right ones."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -104,18 +105,27 @@ class Panel:
 
 
 def retention(
-    base: Clip, adapted: Clip, target: Probe, probes: Sequence[Probe], train: Labelled | None = None
+    base: Clip,
+    adapted: Clip,
+    target: Probe | None,
+    probes: Sequence[Probe],
+    train: Labelled | None = None,
+    report: Report = silent,
 ) -> Panel:
-    """The panel. target: pictures that were not learned from. train: those that were, on whose features a linear probe
-    is fitted before and after. Probe sets that cannot be measured are told in the notes."""
+    """The panel. target: pictures that were not learned from, None where there are none. train: those that were, on
+    whose features a linear probe is fitted before and after. Probe sets that cannot be measured are told in the notes.
+    """
     words = replace(adapted, head=None)
-    rows, notes = _measured(base, adapted, target, "target"), []
+    report(0, 1 + len(probes), "before and after")
+    rows = [] if target is None else _measured(base, adapted, target, "target")
+    gain = rows[0] if rows else None
     if adapted.checkpoint.fingerprint == base.checkpoint.fingerprint:
-        return Panel(tuple(rows), 1.0, *_light(rows[0], 1.0, 1.0, "all kept elsewhere: the towers are the base's"))
+        return Panel(tuple(rows), 1.0, *_light(gain, 1.0, 1.0, "all kept elsewhere: the towers are the base's"))
     if isinstance(target, Labelled) and train is not None:
         rows += _features(base, words, train, target, "target")
-    ratios = []
-    for probe in map(_few, probes):
+    ratios, notes = [], []
+    for number, probe in enumerate(map(_few, probes), 1):
+        report(number, 1 + len(probes), f"before and after: {probe.name}")
         try:
             found = _elsewhere(base, words, probe)
         except AwaseError as problem:
@@ -128,23 +138,27 @@ def retention(
     same = float(np.mean([row.after for row in common]))
     lost = f"{same:.1%} of answers about common things the same"
     if not ratios:
-        return Panel(tuple(rows), same, *_light(rows[0], 1.0, same, lost), notes=tuple(notes))
+        return Panel(tuple(rows), same, *_light(gain, 1.0, same, lost), notes=tuple(notes))
     kept = float(np.mean(ratios))
     lost = f"{kept:.1%} kept elsewhere ({len(ratios)} probe set{'s' if len(ratios) > 1 else ''}), {lost}"
-    light, reason = _light(rows[0], kept, same, lost)
+    light, reason = _light(gain, kept, same, lost)
     return Panel(tuple(rows), kept, light, reason, notes=tuple(notes))
 
 
 def curve(base: Clip, adapter: Adapter, target: Probe, probes: Sequence[Probe], report: Report = silent) -> list[Step]:
     """Steps between the base's weights and the learned ones (Wortsman et al., 2022). Probes as for `retention`; without
-    any, the common things of the package. Raises UsageError where the adapter allows no part of the way."""
+    any that can be measured, the common things of the package. Raises UsageError where the adapter allows no part of
+    the way."""
     few, alphas = [_few(probe) for probe in probes], (0.0, *STEPS, 1.0)
     found = []
     for number, alpha in enumerate(alphas):
         report(number, len(alphas), f"alpha {alpha:g}")
         adapted = adapter.on(base, alpha)
         words = replace(adapted, head=None)
-        ratios = [share_kept(_measured(base, words, probe, "elsewhere")) for probe in few]
+        ratios = []
+        for probe in few:
+            with suppress(AwaseError):  # as `retention` tells
+                ratios.append(share_kept(_measured(base, words, probe, "elsewhere")))
         kept = ratios or [row.after for row in _common_things(base, words)]
         found.append(Step(alpha, _measured(base, adapted, target, "target")[0].after, float(np.mean(kept))))
     return found
@@ -253,14 +267,16 @@ def _common_things(base: Clip, words: Clip) -> list[Measure]:
     return rows
 
 
-def _light(target: Measure, kept: float, same: float, lost: str) -> tuple[Light, str]:
+def _light(target: Measure | None, kept: float, same: float, lost: str) -> tuple[Light, str]:
     """kept: of accuracy on probe sets. same: of answers about common things, which may change and be no worse."""
-    low, high = target.interval
-    gain = f"{100 * target.difference:+.1f} points on the target"
+    low, high, gain = 0.0, 0.0, "no pictures to see a gain on"
+    if target is not None:
+        (low, high), gain = target.interval, f"{100 * target.difference:+.1f} points on the target"
+        gain += ", which may be chance" if low <= 0 <= high else ""
     if kept < LOST or same < OTHERWISE or high < 0:
         return "red", f"{gain}; {lost}: go back part of the way, or learn less"
     if kept < KEPT or same < LOST or low <= 0:
-        return "yellow", f"{gain}{'' if low > 0 else ', which may be chance'}; {lost}"
+        return "yellow", f"{gain}; {lost}"
     return "green", f"{gain}; {lost}"
 
 

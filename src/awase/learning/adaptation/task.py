@@ -126,7 +126,7 @@ class Pairs:
         _refuse_seed(self.seed)
         for data in (self.train, self.validation):
             if data is not None:
-                _refuse_test(data)
+                refuse_test(data)
         if len(self.train) < 2 or not len(self.train.captions):
             raise DataError(f"{self.train.name}: two pictures with a sentence each are the least to learn from")
 
@@ -192,6 +192,15 @@ def not_drawn(validation: Labelled, seed: int) -> Labelled | None:
     return some(validation, free) if len(free) else None
 
 
+def refuse_test(data: Labelled | Captioned) -> None:
+    """Raises UsageError for a test split: nothing is learned or chosen on it."""
+    if kind_of(data.split) == "test":
+        raise UsageError(
+            f"{data.name}: the split {data.split!r} is for testing what was learned, not for learning or choosing; "
+            "give train and validation"
+        )
+
+
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +218,7 @@ def _part(progress: Progress | None, number: int, count: int) -> Progress | None
 
 
 def _check(data: Labelled, train: Labelled) -> None:
-    _refuse_test(data)
+    refuse_test(data)
     if data.multi_label:
         raise DataError(f"{data.name}: pictures of one class each are learned from, and here they may have several")
     if data.keys != train.keys:
@@ -234,14 +243,6 @@ def _warn_of_equal_names(data: Labelled, language: str) -> None:
     for name, keys in owners.items():
         if len(keys) > 1:
             warnings.warn(f"{data.name}: the classes {' and '.join(keys)} have one name, {name!r}", stacklevel=3)
-
-
-def _refuse_test(data: Labelled | Captioned) -> None:
-    if kind_of(data.split) == "test":
-        raise UsageError(
-            f"{data.name}: the split {data.split!r} is for testing what was learned, not for learning or choosing; "
-            "give train and validation"
-        )
 
 
 def _refuse_empty_classes(keys: Sequence[str], targets: np.ndarray, name: str) -> None:
