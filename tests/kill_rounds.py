@@ -67,12 +67,11 @@ def main(rounds: int, seed: int, folder: Path) -> None:
             had_state = False
             continue
         kills += 1
-        found = state.newest(folder)
+        found = state.kept(folder)
         assert found or not had_state, "the state that was there is gone"
-        had_state = had_state or found is not None
-        if found:
-            state.facts_of(found)
-            state._load_file(found)
+        had_state = had_state or bool(found)
+        for path in found:
+            state.facts_of(path)
     forked(folder, None)
     if (child := os.fork()) == 0:  # the parent never trains: a process that did so cannot be forked again
         (folder.parent / "expected").write_bytes(run(None))

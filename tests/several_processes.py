@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 
 from awase.errors import UsageError
 from awase.learning import losses
-from awase.learning.distributed import average_gradients, gather, mean, rank, shard, share, shifted, world
+from awase.learning.distributed import average_gradients, gather, mean, rank, shard, share, shifted, wait_for_all, world
 from awase.learning.loop import Average, Keeping, Schedule, train
 from awase.learning.losses import Teacher
 from awase.learning.pretraining.engine import pretrain
@@ -171,6 +173,27 @@ def sharded(folder: Path) -> Found:
     raise AssertionError("it was to come to its end")
 
 
+def damaged(folder: Path) -> Found:
+    """Goes on from the state at step 4, as one bit of that at step 8 has changed; says how often it told so."""
+    run, towers = folder / "damaged-run", Towers()
+    shard(towers)
+    with suppress(ConnectionAbortedError):
+        _train(towers, 10, run, stop_at=9)
+    if rank() == 0:
+        part = run / "step-00000008" / "__1_0.distcp"
+        data = bytearray(part.read_bytes())
+        data[len(data) // 2] ^= 1
+        part.write_bytes(data)
+    wait_for_all()
+    towers = Towers()
+    shard(towers)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = _train(towers, 10, run)[0]
+    said = [w for w in told if "step-00000008 is damaged (__1_0.distcp: not as written)" in str(w.message)]
+    return {**found, "told": torch.tensor(len(said))}
+
+
 def other_count(folder: Path) -> Found:
     """Goes on, as one or as four, from the state at step 8 that two left."""
     towers = Towers()
@@ -209,7 +232,7 @@ def pretraining(folder: Path) -> Found:
 
 
 JOBS: dict[str, Callable[[Path], Found]] = {
-    job.__name__: job for job in (every_loss, passing, replicated, sharded, leave, other_count, pretraining)
+    job.__name__: job for job in (every_loss, passing, replicated, sharded, damaged, leave, other_count, pretraining)
 }
 
 

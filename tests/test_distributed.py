@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 import several_processes  # noqa: E402
 from awase.learning import distributed, state  # noqa: E402
+from awase.learning.checksums import CHECKSUMS  # noqa: E402
 
 SCRIPT = Path(several_processes.__file__)
 Found = dict[str, torch.Tensor]
@@ -23,7 +24,7 @@ Found = dict[str, torch.Tensor]
 JOBS = [
     *(f"{job}:{count}" for job in ("every_loss", "replicated", "pretraining") for count in (1, 2, 4)),
     *(f"{job}:{count}" for job in ("passing", "sharded") for count in (2, 4)),
-    *("leave:2", "other_count:1", "other_count:4"),
+    *("damaged:2", "leave:2", "other_count:1", "other_count:4"),
 ]
 
 
@@ -96,8 +97,17 @@ def test_sharded_weights_learn_the_same_and_go_on_from_their_state(folder: Path,
     for count, found in found_by(folder, "sharded", 2, 4).items():
         assert_equal(found, alone, 1e-5)
         kept = folder / f"sharded-run-{count}"
-        assert {path.name for path in kept.iterdir()} == {"step-00000010", "log.jsonl"}
+        assert {path.name for path in kept.iterdir()} == {"step-00000008", "step-00000010", "log.jsonl"}
         assert [line["step"] for line in state.read_log(kept)] == list(range(10))
+
+
+def test_a_sharded_run_goes_on_from_the_state_before_a_damaged_one(folder: Path, alone: Found) -> None:
+    found = found_by(folder, "damaged", 2)[2]
+    assert found.pop("told") == 1
+    assert_equal(found, alone, 1e-5)
+    assert [path.name for path in state.kept(folder / "damaged-run")] == ["step-00000010", "step-00000008"]
+    noted = json.loads((folder / "damaged-run" / "step-00000010" / CHECKSUMS).read_text())
+    assert noted.keys() == {".metadata", "facts.json", "__0_0.distcp", "__1_0.distcp"}
 
 
 def test_a_sharded_run_goes_on_with_another_number_of_processes(folder: Path, alone: Found) -> None:

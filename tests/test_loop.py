@@ -312,7 +312,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int) ->
     assert model_run(tmp_path / "run") == whole[stop_at + 1 :]
     assert [line["step"] for line in state.read_log(tmp_path / "run")] == list(range(30))
     assert model_run(tmp_path / "run") == whole[30:]  # a run that is done is only read
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"step-00000030.safetensors", "log.jsonl"}
+    before = "step-00000029.safetensors" if stop_at == 28 else "step-00000028.safetensors"
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {before, "step-00000030.safetensors", "log.jsonl"}
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
@@ -348,13 +350,68 @@ def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
         train(weights, pull_to(torch.zeros(4), weights["w"]), Schedule(2, 0.1), keeping=keeping)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\xff" * 99])
-def test_a_damaged_state_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def flipped(data: bytes, place: float) -> bytes:
+    """One bit changed, at a part of the length."""
+    changed = bytearray(data)
+    changed[int(place * (len(data) - 1))] ^= 1
+    return bytes(changed)
+
+
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda data: data[: len(data) // 2],
+    lambda data: b"",
+    lambda data: b"\xff" * 99,
+    lambda data: flipped(data, 0.5),
+    lambda data: flipped(data, 1.0),
+    lambda data: data.replace(b"passed_over", b"passed_ever"),
+    lambda data: data.replace(b'passed_over\\": 0', b'passed_over\\": 1'),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_named_and_the_one_before_gone_on_from(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    whole = model_run(tmp_path / "run")
+    last, before = (tmp_path / "run" / f"step-000000{step}.safetensors" for step in (30, 28))
+    sound = last.read_bytes()
+    last.write_bytes(damage(sound))
+    assert last.read_bytes() != sound
+    with pytest.warns(UserWarning, match=r"step-00000030\.safetensors is damaged .*from the one before, step-00000028"):
+        assert model_run(tmp_path / "run") == whole[28:]
+    assert state.facts_of(last)["step"] == 30  # written anew
+    for path in (last, before):
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"00000030\.safetensors is damaged .*no other is there .*begin afresh"):
+        model_run(tmp_path / "run")
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
     model_run(tmp_path / "run")
     file = tmp_path / "run" / "step-00000030.safetensors"
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(CheckpointError, match=r"step-00000030\.safetensors is damaged"):
-        model_run(tmp_path / "run")
+    sound = file.read_bytes()
+    for part in range(400):
+        file.write_bytes(flipped(sound, part / 399))
+        with pytest.raises(CheckpointError, match="is damaged"):
+            state.facts_of(file)
+
+
+def test_the_last_sound_state_stays_until_the_next_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on from an older state and is stopped again before it has written one."""
+    model_run(tmp_path / "run")
+    run = tmp_path / "run"
+    (run / "step-00000030.safetensors").write_bytes(b"damaged")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "_flush", full)
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(AwaseError, match="after step 30 could not be written"),
+    ):
+        model_run(run)
+    assert [path.name for path in state.kept(run)] == ["step-00000028.safetensors"]
 
 
 @pytest.mark.filterwarnings("ignore:.*could not be written:UserWarning")

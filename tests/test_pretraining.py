@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ torch = pytest.importorskip("torch")
 
 import awase  # noqa: E402
 from awase.cli import main  # noqa: E402
+from awase.datasets.sharding import write_shards  # noqa: E402
 from awase.encoding.families import Preprocessing, TextRule  # noqa: E402
 from awase.encoding.tokenizers import open_tokenizer  # noqa: E402
 from awase.errors import AwaseError, DataError, PictureError, UsageError  # noqa: E402
@@ -335,12 +337,19 @@ def _with_nan(folder: Path, model: Path) -> str:
     return str(folder)
 
 
-def test_a_run_that_cannot_end_well_does_not_begin(squares: Path, tmp_path: Path) -> None:
+def test_a_run_that_cannot_end_well_does_not_begin(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Told before the first step: what is missing for the last one, too."""
     odd = {**ARCHITECTURE, "image": {**ARCHITECTURE["image"], "heads": 3}}
     small = {**ARCHITECTURE, "text": {**ARCHITECTURE["text"], "vocabulary": 100}}
     one = (PairSet(str(squares)),)
     spoiled = _with_nan(tmp_path / "nan", pretrain(recipe(squares, 1), tmp_path / "first"))
+    gone = str(tmp_path / "shards")
+    write_shards(squares, Path(gone), size=20)
+    (Path(gone) / "train-000001.tar").unlink()
+    (Path(gone) / "val-000000.tar").write_bytes(bytes(100))
+    monkeypatch.setattr("awase.learning.pretraining.weights_and_biases.find_spec", lambda name: None)
     for changes, said in [
         ({"watch": Watch(retrieval=(str(tmp_path / "none"),))}, "none"),
         ({"model": Model(architecture=ARCHITECTURE, locked=("imge.",))}, "begins with 'imge.'"),
@@ -353,6 +362,9 @@ def test_a_run_that_cannot_end_well_does_not_begin(squares: Path, tmp_path: Path
         ({"data": Data(one, batch=64)}, "squares has 40 pictures for its 64 places"),
         ({"data": Data(one, batch=8, sizes=(16, 8))}, "the last of data.sizes"),
         ({"data": Data(one, batch=8, sizes=(12, 16))}, "12 is no multiple"),
+        ({"data": Data((PairSet(gone),), batch=8)}, "train-000001.tar is not there, and shards.json lists it"),
+        ({"watch": Watch(retrieval=(gone,))}, "val-000000.tar has 100 bytes, and"),
+        ({"watch": Watch(wandb="squares")}, 'watch.wandb = "squares" needs a package that is not installed'),
     ]:
         with pytest.raises((UsageError, DataError, AwaseError), match=re.escape(said)):
             pretrain(recipe(squares, **changes), tmp_path / "run")
@@ -552,3 +564,65 @@ def test_the_command_trains_and_goes_on(squares: Path, tmp_path: Path, capsys: p
     assert len(read_log(tmp_path / "q")) == 4
     assert main(["pretrain", str(file), "--set", "loss.kidn=blocks"]) == 2
     assert "no setting 'kidn'" in capsys.readouterr().err
+
+
+# ---- Weights & Biases ------------------------------------------------------------------------------------------------
+
+
+class FakeWandb:
+    """What is used of the package. `lines`: (step, numbers) of each run; `begun`: what each was begun with."""
+
+    class Api:
+        api_key = None
+
+    def __init__(self, broken: bool = False) -> None:
+        self.api, self.broken, self.begun, self.lines, self.finished = self.Api(), broken, [], [], 0
+
+    def Settings(self, **settings: Any) -> dict[str, Any]:
+        return settings
+
+    def init(self, **asked: Any) -> FakeWandb:
+        if self.broken:
+            raise ConnectionError("no network")
+        self.begun.append(asked)
+        return self
+
+    def log(self, told: dict[str, float], step: int) -> None:
+        self.lines.append((step, told))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_curves_are_sent_where_the_recipe_asks_for_it(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr("awase.learning.pretraining.engine.refuse_absent", lambda project: None)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    pretrain(recipe(squares, 3), tmp_path / "silent")
+    assert not fake.begun
+    chosen = recipe(squares, 3, watch=Watch(wandb="squares"))
+    pretrain(chosen, tmp_path / "run")
+    (asked,) = fake.begun
+    assert (asked["project"], asked["group"], asked["mode"]) == ("squares", "run", "offline")  # nobody is logged in
+    assert asked["config"]["schedule"]["steps"] == 3
+    logged = [{"step": step, **told} for step, told in fake.lines]
+    assert logged == read_log(tmp_path / "run")
+    assert fake.finished == 1
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "silent")
+    pretrain(chosen, tmp_path / "run")
+    assert len(fake.begun) == 1  # nothing was left to do
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(broken=True))
+    with pytest.warns(UserWarning, match=r"gets no more curves \(no network\); training goes on"):
+        pretrain(chosen, tmp_path / "alone")
+    assert weights_of(tmp_path / "alone") == weights_of(tmp_path / "silent")
+
+
+def test_wandb_itself_keeps_a_run_without_a_network(squares: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    pretrain(recipe(squares, 3, watch=Watch(wandb="squares")), tmp_path / "run")
+    (kept,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert b"gradient" in kept.read_bytes()

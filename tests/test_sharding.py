@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,41 @@ def test_an_index_is_not_trusted(stored: str, index: bytes) -> None:
         local_copy(stored)
     with pytest.raises(DataError, match="gopher"):
         local_copy("gopher://somewhere")
+
+
+# ---- a shard that is missing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda shard: shard.unlink(), r"train-000001\.tar is not there, and shards\.json lists it: copy or download"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:10240]), r"train-000001\.tar has 10,240 bytes, and 20,4"),
+    ],
+)
+def test_a_shard_that_is_not_what_the_index_lists_is_no_smaller_set(
+    captioned: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    write_shards(captioned, tmp_path / "out", size=3)
+    damage(tmp_path / "out" / "train-000001.tar")
+    with pytest.raises(DataError, match=said):
+        open_captioned(tmp_path / "out", "train")
+    assert len(open_captioned(tmp_path / "out", "dev")) == 2  # whose shards are all there
+
+
+def test_a_split_of_which_every_shard_is_missing_is_no_unknown_split(captioned: Path, tmp_path: Path) -> None:
+    write_shards(captioned, tmp_path / "out", size=3)
+    for shard in (tmp_path / "out").glob("*.tar"):
+        shard.unlink()
+    with pytest.raises(DataError, match=r"dev-000000\.tar is not there"):
+        open_captioned(tmp_path / "out", "dev")
+
+
+def test_the_index_of_another_tool_is_passed_over_and_a_damaged_one_is_not(captioned: Path, tmp_path: Path) -> None:
+    write_shards(captioned, tmp_path / "out", size=3)
+    index = tmp_path / "out" / "shards.json"
+    index.write_text('{"wids_version": 1, "shardlist": [{"url": "gone.tar", "nsamples": 3}]}')
+    assert len(open_captioned(tmp_path / "out", "train")) == 7
+    index.write_text('{"format": 1, "sha')
+    with pytest.raises(DataError, match=r"shards\.json is not JSON"):
+        open_captioned(tmp_path / "out", "train")

@@ -27,6 +27,10 @@ MEBIBYTE = 1 << 20
 BOMB = 50
 """An archive that unfolds to more than this many times its own size (and a gibibyte) is refused: pictures hardly
 shrink, text shrinks tenfold at most."""
+HEADERS = 1 << 20
+"""Bytes that a tar may have between two members: a name of 4,096 bytes with its attributes is far below."""
+DAMAGE = (OSError, EOFError, ValueError, OverflowError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+"""What the standard library raises on archives that are cut short, damaged or made by an enemy."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def open_archive(source: Path | Member) -> Tar | Zip:
             return _open_archive(source)
         status = source.stat()
         return _open_archive(source, status.st_size, status.st_mtime_ns)
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError) as problem:
+    except DAMAGE as problem:
         raise DataError(f"{name} cannot be read as an archive ({problem}): copy or download it again") from problem
 
 
@@ -77,8 +81,12 @@ class Tar:
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
         members, folders = {}, []
-        with tarfile.open(fileobj=self._file, mode="r:") as tar:
+        headers = _Headers(self._file)
+        with tarfile.open(fileobj=cast(IO[bytes], headers), mode="r:") as tar:
             for entry in tar:
+                headers.left = HEADERS
+                if entry.size < 0:
+                    raise ValueError(f"{entry.name} claims {entry.size:,} bytes")  # tarfile would go round in circles
                 if entry.isdir():
                     folders.append(entry.name)
                 elif entry.isreg() and not entry.issparse():
@@ -99,6 +107,20 @@ class Tar:
 
     def open(self, member: Member) -> BinaryIO:
         return io.BufferedReader(_Span(self, member.place, member.size))
+
+
+class _Headers:
+    """A tar as tarfile walks from header to header, which takes a header's word for how much of it to read at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.left = file, HEADERS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if size < 0 or self.left < 0:
+            raise ValueError(f"a header at byte {self.tell():,} claims to be longer than any is")
+        return self._file.read(size)
 
 
 class Zip:

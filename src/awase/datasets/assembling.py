@@ -15,7 +15,7 @@ from awase.datasets.labelled import Labelled
 from awase.datasets.naming import name_classes, names_beside, read_classes, read_set, some
 from awase.datasets.rows import Layout, Names, Row
 from awase.encoding.pictures import Picture
-from awase.errors import DataError
+from awase.errors import DataError, PictureError
 
 LABEL, CAPTIONS = "label", "captions"
 ABSENT = "not there"  # in a note about pictures that the data name and have not got
@@ -24,13 +24,21 @@ Labels = str | list[str]
 
 
 class _LeftOut:
-    """What is left out: reason -> where. Becomes one note a reason."""
+    """What is left out: reason -> where. Becomes one note a reason. errors: of the rows that are damaged."""
 
     def __init__(self) -> None:
         self._where: dict[str, list[str]] = defaultdict(list)
+        self.errors: list[PictureError] = []
 
     def add(self, reason: str, where: str) -> None:
         self._where[reason].append(where)
+
+    def sound(self, rows: Sequence[Row]) -> list[Row]:
+        """The others, when those that are damaged are left out."""
+        self.errors = [row.error for row in rows if row.error]
+        for error in self.errors:
+            self.add("samples that cannot be used", error.source)
+        return [row for row in rows if not row.error]
 
     def notes(self) -> list[str]:
         return [f"left out: {reason} ({len(where):,}: {some(where, 3)})" for reason, where in self._where.items()]
@@ -41,7 +49,8 @@ class _LeftOut:
 
 def assemble_labelled(layout: Layout, split: str, column: str | None, definition: Definition | None) -> Labelled:
     """One split as labelled pictures. Every split of a set has the same classes in the same order."""
-    rows, left = list(layout.splits[split]()), _LeftOut()
+    left = _LeftOut()
+    rows = left.sound(list(layout.splits[split]()))
     column, notes = _label_column(layout.name, rows, column)
     kept, labels = _with_labels(rows, column, left)
     if not kept:
@@ -73,6 +82,7 @@ def assemble_labelled(layout: Layout, split: str, column: str | None, definition
         metric=metric or ("map" if targets.ndim == 2 else "top1"),
         groups=groups([row for row, _ in kept], {column, "split"}),
         notes=(*notes, *left.notes(), *naming, *_empty_classes(targets, keys, split)),
+        unusable=tuple(left.errors),
     )
 
 
@@ -172,7 +182,8 @@ def _empty_classes(targets: np.ndarray, keys: Sequence[str], split: str) -> list
 
 def assemble_captioned(layout: Layout, split: str, column: str) -> Captioned:
     """One split as captioned pictures; rows of one picture are put together."""
-    rows, left = list(layout.splits[split]()), _LeftOut()
+    left = _LeftOut()
+    rows = left.sound(list(layout.splits[split]()))
     column, notes = _caption_column(layout.name, rows, column)
     kept: list[Row] = []
     pictures: list[Picture] = []
@@ -204,6 +215,7 @@ def assemble_captioned(layout: Layout, split: str, column: str) -> Captioned:
         column=column,
         groups=groups(kept, {column, "split"}),
         notes=tuple(notes),
+        unusable=tuple(left.errors),
     )
 
 

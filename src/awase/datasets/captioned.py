@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from awase.encoding.pictures import Picture
-from awase.errors import DataError
+from awase.errors import DataError, PictureError
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Captioned:
 
     captions: M sentences. owners: (M,) int64, the picture that each sentence describes. column: where they came from
     ("captions", "captions_ja"). A picture without a sentence stays in the gallery, as in retrieval it should.
-    groups: attribute -> its value for each picture. notes: what was left out and why, a line each."""
+    groups: attribute -> its value for each picture. notes: what was left out and why, a line each.
+    unusable: samples that were left out because they are damaged, each named."""
 
     name: str
     split: str
@@ -27,6 +28,7 @@ class Captioned:
     column: str = "captions"
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+    unusable: tuple[PictureError, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.owners.shape != (len(self.captions),):

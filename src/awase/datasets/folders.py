@@ -28,6 +28,8 @@ class Folder:
 
     def __init__(self, location: str, contents: Callable[[Folder], Contents], parent: Folder | None = None) -> None:
         self.location, self.parent = location, parent
+        self.outside: tuple[str, ...] = ()
+        """Of an archive: names of members that lead out of it or lie too deep, and are passed over."""
         self._list = contents
 
     @cached_property
@@ -117,16 +119,18 @@ def stem(name: str) -> str:
     return name
 
 
-def read_text(file: File) -> str:
-    """A file of UTF-8 text, with or without a byte order mark. Raises DataError that names the file."""
+def read_text(file: File, limit: int | None = None) -> str:
+    """A file of UTF-8 text, with or without a byte order mark, of TEXT_LIMIT bytes at most or another number. Raises
+    DataError that names the file."""
+    limit = limit or TEXT_LIMIT
     name = shown(file)
     try:
         with file.open("rb") as stream:
-            data = stream.read(TEXT_LIMIT + 1)
+            data = stream.read(limit + 1)
     except Exception as problem:  # a decompressor may raise anything on a stranger's archive
         raise DataError(f"{name} cannot be read ({problem}): copy or download it again") from problem
-    if len(data) > TEXT_LIMIT:
-        raise DataError(f"{name} is over the limit of {TEXT_LIMIT:,} bytes for a file of text")
+    if len(data) > limit:
+        raise DataError(f"{name} is over the limit of {limit:,} bytes for a file of text")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -184,7 +188,10 @@ def _hidden(name: str) -> bool:
 
 
 def _of_archive(file: File, parent: Folder | None = None) -> Folder:
-    return _nested(shown(file), _tree(open_archive(file)), parent)
+    archive = open_archive(file)
+    folder = _nested(shown(file), _tree(archive), parent)
+    folder.outside = _outside(archive)
+    return folder
 
 
 @lru_cache(maxsize=32)
@@ -199,10 +206,19 @@ def _tree(archive: Tar | Zip) -> dict[str, Any]:
     return root
 
 
+@lru_cache(maxsize=32)
+def _outside(archive: Tar | Zip) -> tuple[str, ...]:
+    return tuple(name for name in archive.members if ".." in (parts := _plain(name)) or len(parts) > DEEPEST)
+
+
 def _parts(name: str) -> list[str]:
     """Components of a member's name; none where it is hidden, leads out of the archive or lies too deep."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
+    parts = _plain(name)
     return [] if len(parts) > DEEPEST or any(map(_hidden, parts)) else parts
+
+
+def _plain(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")]
 
 
 def _descend(folder: dict[str, Any], parts: list[str]) -> dict[str, Any]:

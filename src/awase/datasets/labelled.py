@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from awase.encoding.pictures import Picture
-from awase.errors import DataError
+from awase.errors import DataError, PictureError
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Labelled:
     targets: (N,) int64 class of each picture, or (N, C) bool where a picture may have several classes.
     templates: language -> sentences with {} that suit this set; empty where it has none of its own.
     metric: the figure by which this set is usually reported. groups: attribute -> its value for each picture.
-    notes: what was left out and why, a line each, for the report."""
+    notes: what was left out and why, a line each, for the report. unusable: samples that were left out because they are
+    damaged, each named."""
 
     name: str
     split: str
@@ -31,6 +32,7 @@ class Labelled:
     metric: str = "top1"
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+    unusable: tuple[PictureError, ...] = field(default=())
 
     def __post_init__(self) -> None:
         count, classes = len(self.pictures), len(self.keys)

@@ -6,27 +6,16 @@ which is what a copy is held to. What was fetched before stays when a run is kil
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from awase.datasets.sharding import INDEX
+from awase.datasets.shard_index import INDEX, Shard, read_index
 from awase.encoding.caches import cache_folder, write_atomically
 from awase.errors import DataError, MissingExtra
 
 INDEX_BYTES = 64 * 2**20
 PIECE = 2**20
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What an index says of a shard."""
-
-    name: str
-    bytes: int
-    sha256: str
 
 
 def is_remote(path: str) -> bool:
@@ -41,23 +30,11 @@ def local_copy(address: str) -> Path:
     listed = _read(f"{address}/{INDEX}", INDEX_BYTES)
     folder = cache_folder() / "shards" / hashlib.sha256(address.encode() + listed).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in _shards(listed, address):
+    for shard in read_index(listed, address):
         if not (folder / shard.name).is_file():
             _fetch(f"{address}/{shard.name}", folder / shard.name, shard)
     write_atomically(folder / INDEX, listed)
     return folder
-
-
-def _shards(listed: bytes, address: str) -> list[Shard]:
-    """The index, as far as it can be trusted: plain names, lengths and hashes."""
-    try:
-        shards = [Shard(str(s["name"]), int(s["bytes"]), str(s["sha256"])) for s in json.loads(listed)["shards"]]
-    except (ValueError, TypeError, KeyError, RecursionError) as problem:
-        raise DataError(f"{address}/{INDEX} is no index as `awase data shard` writes one: {problem}") from problem
-    for shard in shards:
-        if Path(shard.name).name != shard.name or not shard.name.endswith(".tar"):
-            raise DataError(f"{address}/{INDEX} names the shard {shard.name[:100]!r}, which is no plain .tar file")
-    return shards
 
 
 def _fetch(address: str, file: Path, shard: Shard) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from awase.datasets.folders import Folder
 from awase.encoding.pictures import Picture, is_address
+from awase.errors import PictureError
 
 Names = Mapping[str, Mapping[str, str]]  # class -> language -> what it is called
 
@@ -18,12 +19,14 @@ class Row:
     """One picture of a data set, as the data tell it.
 
     name: what the data call the picture; equal names are one picture. picture: None where it is not there. where: the
-    file and line, for messages. values: column -> value; "label" and "captions" where the layout itself knows them."""
+    file and line, for messages. values: column -> value; "label" and "captions" where the layout itself knows them.
+    error: why the whole row cannot be used."""
 
     name: str
     picture: Picture | None
     where: str
     values: Mapping[str, Any]
+    error: PictureError | None = None
 
 
 def no_classes() -> Names:

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from PIL import Image
 from awase.datasets.assembling import LABEL
 from awase.datasets.columns import sound
 from awase.datasets.opening import Found, find_sets, open_captioned, open_labelled
+from awase.datasets.shard_index import INDEX
 from awase.encoding.checkpoints.folder import appearing
 from awase.encoding.formats import format_of
-from awase.encoding.pictures import Picture, name_of, open_picture, read_file
+from awase.encoding.pictures import DEFAULT_LIMITS, Picture, name_of, open_picture, read_file
 from awase.errors import DataError, PictureError, UsageError
 
-INDEX = "shards.json"
 SUFFIXES = {"JPEG": "jpg", "TIFF": "tif"}
 Sample = tuple[Picture, dict[str, Any], list[str]]
 
@@ -65,7 +65,8 @@ def write_shards(
     counts, listed = {}, []
     with appearing(out) as folder:
         for name in splits:
-            samples = _samples(found, name)
+            samples, unusable = _samples(found, name)
+            unreadable += unusable
             writer = _Writer(folder, name, size)
             for i, (picture, values, captions) in enumerate(samples):
                 try:
@@ -82,33 +83,34 @@ def write_shards(
     return Sharded(counts, len(listed), tuple(unreadable))
 
 
-def _samples(found: list[Found], split: str) -> list[Sample]:
-    """Each picture of a split with its values by column, and its captions."""
+def _samples(found: list[Found], split: str) -> tuple[list[Sample], Sequence[PictureError]]:
+    """Each picture of a split with its values by column, and its captions; and what of the split is damaged."""
     samples: dict[str, Sample] = {}
+    unusable: Sequence[PictureError] = ()
     for one in found:
         for column in one.columns or (LABEL,):
-            if one.kind == "captioned":
-                _add_captions(samples, one.location, split, column)
-            else:
-                _add_classes(samples, one.location, split, column)
-    return list(samples.values())
+            add = _add_captions if one.kind == "captioned" else _add_classes
+            unusable = add(samples, one.location, split, column)
+    return list(samples.values()), unusable
 
 
-def _add_captions(samples: dict[str, Sample], location: str, split: str, column: str) -> None:
+def _add_captions(samples: dict[str, Sample], location: str, split: str, column: str) -> Sequence[PictureError]:
     data = open_captioned(location, split, column)
     for caption, owner in zip(data.captions, data.owners.tolist(), strict=True):
         picture = data.pictures[owner]
         _, values, captions = samples.setdefault(name_of(picture), (picture, {}, []))
         values.setdefault(column, []).append(caption)
         captions.append(caption)
+    return data.unusable
 
 
-def _add_classes(samples: dict[str, Sample], location: str, split: str, column: str) -> None:
+def _add_classes(samples: dict[str, Sample], location: str, split: str, column: str) -> Sequence[PictureError]:
     data = open_labelled(location, split, column=None if column == LABEL else column)
     for picture, target in zip(data.pictures, data.targets, strict=True):
         keys = [data.keys[i] for i in target.nonzero()[0]] if data.multi_label else data.keys[int(target)]
         _, values, _ = samples.setdefault(name_of(picture), (picture, {}, []))
         values[column] = keys
+    return data.unusable
 
 
 class _Writer:
@@ -173,7 +175,7 @@ def _bytes_of(picture: Picture) -> bytes:
         return bytes(picture)
     if hasattr(picture, "open") and not isinstance(picture, Image.Image):
         with picture.open("rb") as file:
-            return bytes(file.read())
+            return bytes(file.read(DEFAULT_LIMITS.bytes + 1))  # what is longer is then refused as a picture
     buffer = io.BytesIO()
     open_picture(picture).save(buffer, "PNG")
     return buffer.getvalue()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from awase.encoding.locking import FolderLock
-from awase.errors import AwaseError, UsageError
+from awase.errors import AwaseError, CheckpointError, UsageError
 from awase.learning import state
 from awase.learning.averaging import Average
 from awase.learning.distributed import rank
@@ -58,6 +58,7 @@ class Keeper:
         self._saved = time.monotonic()
         self._lock: FolderLock | None = None
         self._log: state.Log | None = None
+        self._good: Path | None = None  # the last state that was read or written
 
     def __enter__(self) -> Keeper:
         """Takes the folder for this process, or waits for the first one to have done so."""
@@ -71,17 +72,33 @@ class Keeper:
 
     def restored(self, half: Half, guard: Guard) -> int:
         """Puts everything in the state on disk; gives the number of steps that are done, 0 where there is none.
-        Raises UsageError where it is another run's."""
+        Raises UsageError where it is another run's, CheckpointError where no state is whole."""
         folder, done = self.keeping.folder, 0
-        if folder is not None and (found := state.newest(folder)):
-            facts = state.facts_of(found)
-            self._refuse_other(folder, facts["settings"])
-            state.load(found, self.weights, self.optimiser, self.average)
+        if folder is not None and (facts := self._loaded(folder)):
             done, guard.passed_over = facts["step"], facts["passed_over"]
             half.factor, half.good = facts["half"]
         if folder is not None and rank() == 0:
             self._log = state.Log(folder, done)
         return done
+
+    def _loaded(self, folder: Path) -> state.Facts | None:
+        """The last state that is not damaged is put into the weights; its facts, or None where there is no state."""
+        damaged: CheckpointError | None = None
+        for found in state.kept(folder):
+            try:
+                facts = state.facts_of(found)
+                self._refuse_other(folder, facts["settings"])
+                state.load(found, self.weights, self.optimiser, self.average)
+            except CheckpointError as problem:
+                damaged = damaged or problem
+                continue
+            if damaged:
+                warnings.warn(f"{damaged}; the run goes on from the one before, {found.name}", stacklevel=4)
+            self._good = found
+            return facts
+        if damaged:
+            raise CheckpointError(f"{damaged}, and no other is there to go on from: remove it to begin afresh")
+        return None
 
     def due(self, done: int) -> bool:
         """Whether the state is to be kept now that `done` steps are done."""
@@ -108,7 +125,7 @@ class Keeper:
         facts["half"] = half.factor, half.good
         tensors = state.tensors_of(self.weights, self.optimiser, self.average)
         try:
-            state.save(folder, done, tensors, facts)
+            self._good = state.save(folder, done, tensors, facts, self._good)
         except OSError as problem:
             message = (
                 f"{folder}: the state after step {done} could not be written ({problem.strerror or problem}); make room"

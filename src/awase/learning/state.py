@@ -1,11 +1,15 @@
 """The state of a run, on disk: what must be known at a step to go on from it as if nothing had happened.
 
-    FOLDER/step-00000500.safetensors    weights, the optimiser's memory, their moving average; facts in its header
-    FOLDER/step-00000500/               the same where the weights are sharded: torch's distributed checkpoint
+    FOLDER/step-00000500.safetensors    weights, the optimiser's memory, their moving average; facts and a checksum of
+                                        all in its header
+    FOLDER/step-00000500/               the same where the weights are sharded: torch's distributed checkpoint, and
+                                        facts.json and checksums.json beside it
     FOLDER/log.jsonl                    one line a step: the parts of the loss, gradient, rate, seconds
 
-A state has its name only when it is whole, and the one before is removed after that: whenever a run is killed, one can
-be loaded. What is random in a step depends on the seed and the step's number alone, so no generator is kept."""
+A state has its name only when it is whole, and until then the one before stays: whenever a run is killed, one can be
+loaded. That one stays further, for a bit that the disk flips; older ones go before a new one is written, so there is
+never room needed for a third. What is random in a step depends on the seed and the step's number alone, so no generator
+is kept."""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,7 @@ from torch.distributed.tensor import DTensor
 
 from awase.errors import CheckpointError, UsageError
 from awase.learning.averaging import Average
+from awase.learning.checksums import checksum, note_checksums, refuse_changed
 from awase.learning.distributed import rank, wait_for_all
 
 Facts = dict[str, Any]
@@ -46,13 +52,15 @@ def tensors_of(
     return found
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Facts) -> None:
-    """Writes the state before step `step`; every process calls it. Raises OSError when the disk refuses; the state
-    before is still there then."""
+def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Facts, before: Path | None) -> Path:
+    """Writes the state before step `step`, and gives its path; every process calls it. before: the last state that is
+    known to be good; all others are removed first. Raises OSError when the disk refuses."""
     sharded = any(isinstance(tensor, DTensor) for tensor in tensors.values())
     whole = folder / (f"step-{step:08d}" + ("" if sharded else ".safetensors"))
     partial = whole.with_name(whole.name + _PARTIAL)
     try:
+        if rank() == 0:
+            _remove_all_but(folder, before)
         if sharded:
             _save_sharded(partial, tensors, facts)
         elif rank() == 0:
@@ -60,28 +68,24 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Facts) -
         if rank() == 0:
             os.replace(partial, whole)
             _flush(folder)
-            _remove_all_but(folder, whole)
     finally:
         wait_for_all()
+    return whole
 
 
-def newest(folder: Path) -> Path | None:
-    """The last whole state."""
+def kept(folder: Path) -> list[Path]:
+    """The states that have their names, the last one first."""
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return max(found, key=lambda path: int(path.name[5:13]), default=None)
+    return sorted(found, key=lambda path: int(path.name[5:].split(".")[0]), reverse=True)
 
 
 def facts_of(state: Path) -> Facts:
-    """What stands beside the tensors. Raises CheckpointError where the state is damaged."""
+    """What stands beside the tensors, after a look at every byte. Raises CheckpointError where the state is damaged."""
     try:
-        if state.is_dir():
-            facts = json.loads((state / "facts.json").read_text("utf-8"))
-        else:
-            with safe_open(state, "pt") as file:
-                facts = json.loads(file.metadata()["facts"])
+        facts = _sharded_facts(state) if state.is_dir() else _file_facts(state)
         return {name: facts[name] for name in ("step", "settings", "passed_over", "half")}
     except Exception as problem:  # safetensors has an error of its own for each kind of damage
-        raise CheckpointError(f"{state} is damaged ({problem}): remove it to begin afresh") from problem
+        raise CheckpointError(f"{state} is damaged ({problem})") from problem
 
 
 def load(state: Path, weights: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, average: Average | None) -> None:
@@ -117,12 +121,23 @@ def _restore(optimiser: torch.optim.Optimizer, weights: Mapping[str, Tensor], te
 
 
 def _save_file(partial: Path, tensors: Mapping[str, Tensor], facts: Facts) -> None:
+    text = json.dumps(facts)
+    header = {"facts": text, "sha256": checksum(text, sorted(tensors.items()))}
     try:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, partial, {"facts": json.dumps(facts)})
+        save_file({n: t.contiguous() for n, t in tensors.items()}, partial, header)
     except SafetensorError as problem:  # which is no OSError when the disk is full
         partial.unlink(missing_ok=True)
         raise OSError(f"{partial}: {problem}") from problem
     _flush(partial)
+
+
+def _file_facts(state: Path) -> Facts:
+    with safe_open(state, "pt") as file:
+        header = file.metadata()
+        if header["sha256"] != checksum(header["facts"], ((n, file.get_tensor(n)) for n in sorted(file.keys()))):
+            raise ValueError("its checksum is another")
+    facts: Facts = json.loads(header["facts"])
+    return facts
 
 
 def _load_file(state: Path) -> dict[str, Tensor]:
@@ -130,7 +145,7 @@ def _load_file(state: Path) -> dict[str, Tensor]:
         with safe_open(state, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except Exception as problem:
-        raise CheckpointError(f"{state} is damaged ({problem}): remove it to begin afresh") from problem
+        raise CheckpointError(f"{state} is damaged ({problem})") from problem
 
 
 def _flush(path: Path) -> None:
@@ -144,10 +159,11 @@ def _flush(path: Path) -> None:
         os.close(number)
 
 
-def _remove_all_but(folder: Path, kept: Path) -> None:
+def _remove_all_but(folder: Path, good: Path | None) -> None:
     for path in folder.glob("step-*"):
-        if path != kept:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):  # one that stays is in nobody's way
+            if path != good:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 # ---- one part a process ----------------------------------------------------------------------------------------------
@@ -166,6 +182,14 @@ def _save_sharded(partial: Path, tensors: Mapping[str, Tensor], facts: Facts) ->
         save_together(dict(tensors), checkpoint_id=partial)  # flushes its files to the disk itself
     except CheckpointException as problem:
         raise OSError(f"{partial}: {problem}") from problem
+    if rank() == 0:
+        _flush(note_checksums(partial))
+
+
+def _sharded_facts(state: Path) -> Facts:
+    refuse_changed(state)
+    facts: Facts = json.loads((state / "facts.json").read_text("utf-8"))
+    return facts
 
 
 def _load_sharded(state: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,8 @@
 """WebDataset: files of one stem are a sample (000.jpg, 000.txt, 000.cls, 000.json), in a folder or in many .tar files.
 
+A sample that is damaged stops nothing: it is left out and told. A shard that is damaged is an error, as nobody knows
+what it held.
+
 Also as clip_benchmark writes it: SPLIT/0.tar, with classnames.txt and zeroshot_classification_templates.txt beside."""
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ from typing import Any
 
 from awase.datasets.folders import File, Folder, is_archive, open_inner, read_text, shown
 from awase.datasets.rows import Layout, Names, Row
+from awase.datasets.shard_index import Shard, index_beside, refuse_other
 from awase.datasets.splits import ALL, kind_of, split_in
-from awase.encoding.pictures import is_picture_name
-from awase.errors import DataError
+from awase.encoding.finding import printable
+from awase.encoding.pictures import is_picture_name, name_of
+from awase.errors import DataError, PictureError
 
 SENTENCES, LABEL, VALUES = ("txt", "caption"), ("cls",), ("json",)
 LOOK = 64  # files by which a folder is judged
+LONGEST = 1 << 24  # bytes of one sample's text, all of which is held in memory
 
 Source = Callable[[], Folder]
 
@@ -28,8 +34,8 @@ def recognise(folder: Folder) -> Layout | None:
     if _has_samples(folder):
         splits[ALL] = [lambda: folder]
     elif tars := _tars(folder):
-        for name in tars:
-            splits.setdefault(split_in(name.removesuffix(".tar")) or ALL, []).append(partial(open_inner, folder, name))
+        for name, source in tars.items():
+            splits.setdefault(split_in(name.removesuffix(".tar")) or ALL, []).append(source)
     else:
         inner = {name: _sources(f) for name, f in folder.folders.items() if kind_of(name)}
         splits = {name: sources for name, sources in inner.items() if sources}
@@ -40,15 +46,23 @@ def recognise(folder: Folder) -> Layout | None:
 
 
 def _sources(split: Folder) -> list[Source]:
-    if _has_samples(split):
-        return [lambda: split]
-    return [partial(open_inner, split, name) for name in _tars(split)]
+    return [lambda: split] if _has_samples(split) else list(_tars(split).values())
 
 
-def _tars(folder: Folder) -> list[str]:
-    """Its shards; none where its first .tar file is something else."""
+def _tars(folder: Folder) -> dict[str, Source]:
+    """Its shards by name, those that are missing included where shards.json lists them; none where there is no such
+    list and the first .tar file is something else."""
+    listed = index_beside(folder)
     names = [name for name in folder.files if name.endswith(".tar")]
-    return names if names and _has_samples(open_inner(folder, names[0])) else []
+    if not listed and not (names and _has_samples(open_inner(folder, names[0]))):
+        return {}
+    return {name: partial(_shard, folder, name, listed.get(name)) for name in sorted({*names, *listed})}
+
+
+def _shard(folder: Folder, name: str, listed: Shard | None) -> Folder:
+    if listed:
+        refuse_other(folder.files.get(name), listed, folder.location)
+    return open_inner(folder, name)
 
 
 def _has_samples(folder: Folder) -> bool:
@@ -83,27 +97,43 @@ def _rows(sources: list[Source]) -> Iterator[Row]:
         for key, files in samples.items():
             if row := _row(f"{folder.location}/{key}", files):
                 yield row
+        for key in dict.fromkeys(_parts(name)[0] for name in folder.outside):
+            yield _bad(f"{folder.location}/{key}", "leads out of its archive")
 
 
 def _row(key: str, files: dict[str, File]) -> Row | None:
     picture = next((file for kind, file in files.items() if _is_picture(kind)), None)
+    try:
+        values = _values(files)
+    except DataError as problem:
+        return _bad(key, str(problem))
+    if picture:
+        return Row(key, picture, key, values)
+    return _bad(key, "has no picture (or a link or a device in its place)") if values else None
+
+
+def _bad(key: str, reason: str) -> Row:
+    return Row(key, None, key, {}, PictureError(name_of(key), printable(reason), "mend the sample or take it out"))
+
+
+def _values(files: dict[str, File]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for kind, file in files.items():
         if kind in VALUES:
             values |= _object(file)
         elif kind in LABEL:
-            values["label"] = read_text(file).strip()
+            values["label"] = read_text(file, LONGEST).strip()
         elif kind in SENTENCES:
-            lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+            lines = [line.strip() for line in read_text(file, LONGEST).splitlines() if line.strip()]
             values.setdefault("captions", lines)  # the JSON object may know more of them
-    return Row(key, picture, key, values) if picture or values else None
+    return values
 
 
 def _object(file: File) -> dict[str, Any]:
     try:
-        values = json.loads(read_text(file))
+        values = json.loads(read_text(file, LONGEST))
     except (ValueError, RecursionError) as problem:
-        raise DataError(f"{shown(file)} is not JSON ({problem}): mend or remove it") from problem
+        raise DataError(f"{shown(file)} is not JSON ({problem})") from problem
     if not isinstance(values, dict):
         raise DataError(f"{shown(file)} is no JSON object")
     return values

@@ -5,6 +5,7 @@
     OUT/unreadable.jsonl      pictures that could not be read
     OUT/orders/               of epochs whose hard negatives were mined
     OUT/tensorboard/          the curves for TensorBoard, where that is installed
+    OUT/wandb/                the same for Weights & Biases, where the recipe asks for it
     OUT/model/                the model, at the end
     OUT/run.html              the run on a page, with its curves
 
@@ -38,6 +39,7 @@ from awase.learning.pretraining.starting import Started, learned, started
 from awase.learning.pretraining.step import Step, teacher_of
 from awase.learning.pretraining.tensorboard import curves
 from awase.learning.pretraining.watching import UNREADABLE, Alarms, evaluate, note_evaluation, refuse_missing
+from awase.learning.pretraining.weights_and_biases import SentCurves, refuse_absent
 from awase.learning.schedule import Schedule
 from awase.loading import checkpoint_of, load
 
@@ -58,6 +60,7 @@ def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None
     if recipe.shard and world() == 1:
         raise UsageError("shard = true splits weights among several processes, and this is one: start it by torchrun")
     refuse_missing(recipe.watch)
+    refuse_absent(recipe.watch.wandb)
     start = started(recipe.model, recipe.seed, device, recipe.shard)
     _refuse_sizes(recipe.data.sizes, start)
     tell = _Unreadable(out / UNREADABLE)
@@ -90,6 +93,7 @@ def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None
         raise
     finally:
         pairs.close()
+        watcher.sent.close()
     watcher.finish()
     return out / MODEL
 
@@ -144,6 +148,7 @@ class _Unreadable:
             if error.source in self._known:
                 return
             self._known.add(error.source)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"picture": error.source, "reason": error.reason}) + "\n")
 
@@ -154,6 +159,7 @@ class _Watcher:
     def __init__(self, recipe: Recipe, out: Path, start: Started, average: Average | None, report: Report) -> None:
         self.recipe, self.out, self.start, self.average, self.report = recipe, out, start, average, report
         self.curves = curves(out / "tensorboard")
+        self.sent = SentCurves(out, recipe.watch.wandb, dataclasses.asdict(recipe))
         contrastive = recipe.loss.kind != "sigmoid" and not recipe.loss.teachers
         self.alarms = Alarms(recipe.data.batch, recipe.loss.most_scale, contrastive)
         if recipe.loss.fixed_scale is not None:
@@ -163,6 +169,7 @@ class _Watcher:
         self.report(step, told)
         if rank() == 0:
             self.curves(step, told)
+            self.sent(step, told)
         for alarm in self.alarms.hear(step, told) if rank() == 0 else []:
             warnings.warn(alarm, stacklevel=2)
         every, done = self.recipe.watch.every, step + 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -54,7 +55,7 @@ class Source:
         if is_remote(chosen.path):
             chosen = replace(chosen, path=str(local_copy(chosen.path)))
         read = _by_class if chosen.classes else _by_caption
-        self.name, pictures, sentences, self.notes = read(chosen)
+        self.name, pictures, sentences, self.unusable = read(chosen)
         kept = [i for i, columns in enumerate(sentences) if columns]
         if not kept:
             raise DataError(f"{chosen.path}: no picture of its split {chosen.split} has a sentence")
@@ -72,7 +73,7 @@ class Source:
         return column[int(chance.integers(len(column)))]
 
 
-Read = tuple[str, Sequence[Picture], list[list[Sequence[str]]], tuple[str, ...]]
+Read = tuple[str, Sequence[Picture], list[list[Sequence[str]]], tuple[PictureError, ...]]
 
 
 def _by_caption(chosen: PairSet) -> Read:
@@ -89,7 +90,7 @@ def _by_caption(chosen: PairSet) -> Read:
             at = place.get(name_of(data.pictures[owner]))
             if at is not None:
                 sentences[at].append(captions)
-    return first.name, first.pictures, sentences, first.notes
+    return first.name, first.pictures, sentences, first.unusable
 
 
 def _by_class(chosen: PairSet) -> Read:
@@ -103,7 +104,7 @@ def _by_class(chosen: PairSet) -> Read:
         templates = data.templates.get(language) or prompts.templates("ensemble", language)
         named.append(prompts.class_prompts(data.names[language], templates))
     sentences: list[list[Sequence[str]]] = [[column[t] for column in named] for t in data.targets.tolist()]
-    return data.name, data.pictures, sentences, data.notes
+    return data.name, data.pictures, sentences, data.unusable
 
 
 def places(weights: Sequence[float], batch: int) -> list[int]:
@@ -145,6 +146,8 @@ class Pairs:
         self.data, self.tokenizer, self.rule, self.seed, self.swapped = data, tokenizer, preprocessing, seed, swapped
         self.steps, self.tell = steps, tell
         self.sources = [Source(chosen) for chosen in data.sets]
+        for source in self.sources:
+            self._leave_out(source)
         self.counts = places([source.weight for source in self.sources], data.batch)
         for source, count in zip(self.sources, self.counts, strict=True):
             if count > len(source):
@@ -160,6 +163,20 @@ class Pairs:
         self._ahead: dict[int, list[Future[tuple[np.ndarray, Place]]]] = {}
         self.orders: dict[tuple[int, int], np.ndarray] = {}
         self._random_order = lru_cache(2 * len(self.sources))(self._shuffled)
+
+    def _leave_out(self, source: Source) -> None:
+        """Tells of samples that were damaged before a picture was opened; raises DataError where they are too many."""
+        for error in source.unusable:
+            self.tell(error)
+        bad, count = len(source.unusable), len(source.unusable) + len(source)
+        told = f"{source.name}: {bad:,} of {count:,} samples cannot be used"
+        if count >= ENOUGH and bad > self.data.bad * count:
+            raise DataError(
+                f"{told}, and at most {self.data.bad:.1%} may be so (data.bad): unreadable.jsonl names them; the first "
+                f"is {source.unusable[0]}"
+            )
+        if bad:
+            warnings.warn(f"{told} and are left out; unreadable.jsonl names them", stacklevel=3)
 
     def size(self, step: int) -> int:
         """Side of the squares that a step sees."""

@@ -143,6 +143,8 @@ class Watch:
     """Captioned sets, "PATH" or "PATH:SPLIT"; the validation split if not told."""
     zero_shot: tuple[str, ...] = ()
     """Labelled sets, likewise."""
+    wandb: str | None = None
+    """Project of Weights & Biases that the curves are sent to; none sends nothing."""
 
 
 @dataclass(frozen=True)
