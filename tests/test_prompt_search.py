@@ -199,7 +199,7 @@ def test_the_good_template_is_found_without_labels(clip: Clip) -> None:
     grown = next(p for p in found if p.name == "found without labels")
     singles = [knowledge(clip.scoring, pictures, v, 1.5) for v in each_template(clip, names, candidates)]
     assert grown.templates[0] == candidates[int(np.argmax(singles))]
-    assert grown.knowledge >= max(singles)
+    assert grown.knowledge >= max(singles) - 1e-6
     assert [p.knowledge for p in found] == sorted((p.knowledge for p in found), reverse=True)
 
 

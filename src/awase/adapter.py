@@ -21,6 +21,7 @@ from awase.clip import Clip
 from awase.encoding.checkpoints.checkpoint import Checkpoint, Origin
 from awase.encoding.checkpoints.derived import Changes, derive
 from awase.encoding.engines import open_engine
+from awase.encoding.families import EfficientNetLite
 from awase.encoding.heads import Head, Reads
 from awase.encoding.scoring import scoring_of
 from awase.encoding.tokenizers import open_tokenizer
@@ -138,7 +139,11 @@ def head_of_names(
 def _width(clip: Clip, reads: Reads) -> int | None:
     """F of the rows; None where another library's tower does not tell beforehand."""
     architecture = clip.checkpoint.architecture
-    return architecture.dimension if reads == "vectors" else getattr(architecture.image, "features", None)
+    if reads == "vectors":
+        return architecture.dimension
+    if isinstance(architecture.image, EfficientNetLite):
+        return architecture.image.pooled  # its twin's features too
+    return getattr(architecture.image, "features", None)
 
 
 def _with_changes(clip: Clip, changes: Changes, alpha: float) -> Clip:

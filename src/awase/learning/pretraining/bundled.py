@@ -62,6 +62,10 @@ class Phase:
     """Weight of the classifier's cross entropy on pictures of labelled sets, whose classes are concepts."""
     known_part: float = 0.0
     """Part of the right answer there that is left to what the backbone says of the whole, clear picture."""
+    unnamed: tuple[str, ...] = ()
+    """Sets among `pairs` whose pictures show none of those classes, so far as is known."""
+    unnamed_weight: float = 0.0
+    """Weight of the same there, where the right answer is what the backbone says of the whole, clear picture."""
     left_out: float = 0.0
     """Part of the pictures whose mixture is of the backbone's own names alone, so that all else must serve too."""
     translated: int = 0
@@ -89,7 +93,11 @@ class Recipe:
     """Last phases that all start from the weights of the phases before; the model is the mean of what they leave.
     Wortsman et al., 2022 (arXiv:2203.05482): such a mean is better than each of them, at no cost later."""
     concept_gain: float = 1.2
-    """Length of the mixture of concepts beside the free unit direction."""
+    """Length of the mixture of concepts beside the free unit direction, while the model learns."""
+    written_gain: float = 1.2
+    """The same in the model that is written."""
+    kind_weight: float = 0.0
+    """Weight of what a concept is a kind of beside its name, in the model that is written."""
     average: float = 0.98
     """How slowly the moving average of the weights forgets that each phase leaves."""
     seed: int = 0
@@ -108,7 +116,8 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def _phase(settings: dict[str, Any]) -> Phase:
-    return Phase(Schedule(**settings.pop("schedule")), **settings)
+    schedule, unnamed = Schedule(**settings.pop("schedule")), tuple(settings.pop("unnamed", ()))
+    return Phase(schedule, unnamed=unnamed, **settings)
 
 
 class Space:
@@ -118,6 +127,7 @@ class Space:
         towers = load_towers(checkpoint)
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
         self.data, self.gain, self.bfloat16 = data, recipe.concept_gain, recipe.bfloat16
+        self.kind_weight = 0.0
         self.last_blocks = LastBlocks(*twins_of(self.image), data.side)
         # The logarithms of three scales: a caption is told from hundreds, a class name from a few of its set.
         kinds = ("pairs", "names", "translations")
@@ -145,9 +155,13 @@ class Space:
 
     @torch.no_grad()
     def concepts(self) -> Tensor:
-        """(K, D): what the classifier can name, by its names in both languages, in the space as it is now."""
-        both = torch.stack([self.sentences(ids) for ids in self.data.concepts.values()])
-        return F.normalize(both.sum(0), dim=-1)
+        """(K, D): what the classifier can name, by its names in both languages and by what these are kinds of, in the
+        space as it is now."""
+        names, kinds = (
+            torch.stack([self.sentences(ids) for ids in said.values()]).sum(0)
+            for said in (self.data.concepts, self.data.kinds)
+        )
+        return F.normalize(names + self.kind_weight * kinds, dim=-1)
 
     def tuned(self, maps: Tensor) -> Tensor:
         """Maps (B, P, C) -> (B, F) through the twins as they are now."""
@@ -228,14 +242,21 @@ class Step:
             "names": phase.named_weight * named,
             "concepts": phase.concept_weight * F.cross_entropy(logits[paired:], self.right(batch, clear[paired:])),
         }
+        if phase.unnamed_weight:
+            rows = [i for i, row in enumerate(batch.pictures[:paired]) if data.train[row]["set"] in phase.unnamed]
+            parts["unnamed"] = phase.unnamed_weight * F.cross_entropy(logits[rows], self.padded(clear[rows]))
         if phase.clear_weight:
             parts["clear"] = phase.clear_weight * divergence(space.knows(tuned), clear)
         return parts
 
     def right(self, batch: Batch, known: Tensor) -> Tensor:
         """(N, K) probabilities: the class of each labelled picture, and in part what the backbone knew (N, 1000)."""
-        part, rows = self.phase.known_part, len(self.concepts)
-        return (1 - part) * F.one_hot(batch.concepts, rows) + part * F.pad(known, (0, rows - known.shape[1]))
+        part = self.phase.known_part
+        return (1 - part) * F.one_hot(batch.concepts, len(self.concepts)) + part * self.padded(known)
+
+    def padded(self, known: Tensor) -> Tensor:
+        """(N, 1000) -> (N, K): nought for what the backbone did not know."""
+        return F.pad(known, (0, len(self.concepts) - known.shape[1]))
 
     def of_sentences(self) -> dict[str, Tensor]:
         space, phase, data = self.space, self.phase, self.space.data
@@ -308,9 +329,10 @@ def calibrated(space: Space, scales: Tensor) -> float:
 
 
 @torch.no_grad()
-def finished(space: Space, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+def finished(space: Space, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, np.ndarray]:
     """Every tensor of the model, rounded as it will be stored: the concepts as that text tower names them, the scale
     calibrated with those weights."""
+    space.gain, space.kind_weight = recipe.written_gain, recipe.kind_weight
     for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
         whole[space.data.known :] = learned
     trained: dict[str, Tensor] = {}
@@ -335,7 +357,7 @@ def make(recipe: Recipe, prepared: Path, out: Path) -> None:
         learn(space, phase, recipe, chance)
     if recipe.ends:
         learn_ends(space, recipe)
-    write_compact(checkpoint, finished(space, checkpoint), out)
+    write_compact(checkpoint, finished(space, checkpoint, recipe), out)
 
 
 def main() -> None:

@@ -39,14 +39,17 @@ class Prepared:
     """A prepared folder. Maps stay on disk; features and sentences are read.
 
     concepts: per language, a sentence for each row of the classifier, of which the first `known` are the backbone's
-    own. sums (S, w + 1): what `NgramEncoder.summed` gives for each sentence. translations (K, 2): an English sentence
-    and a Japanese one that says the same."""
+    own; kinds: likewise, what that is a kind of (a dog for a beagle), or the same again. sums (S, w + 1): what
+    `NgramEncoder.summed` gives for each sentence. translations (K, 2): an English sentence and a Japanese one that says
+    the same."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         concepts = self._read("concepts")
         self.known: int = concepts["known"]
-        self.concepts = {language: torch.tensor(ids) for language, ids in concepts["names"].items()}
+        self.concepts, self.kinds = (
+            {language: torch.tensor(ids) for language, ids in concepts[part].items()} for part in ("names", "kinds")
+        )
         self.classes: dict[str, dict[str, dict[str, list[int]]]] = self._read("classes")
         self.train: list[dict[str, Any]] = self._read("train")
         self.val: list[dict[str, Any]] = self._read("val")
