@@ -102,7 +102,7 @@ ARCHITECTURE = Architecture(
 # The least part of a picture that a crop shows, and whether it may be mirrored: not where place or writing matters.
 WHOLE = {"shapes_captioned": 0.85, "emoji": 0.7, "fashion_attr": 0.7}
 UNMIRRORED = {"shapes_captioned", "emoji"}
-LEFT_OUT = "garments6"  # six garments as concepts draw all other clothes to them: recipes/README.md
+LEFT_OUT = "garments6"  # beside clothing10, which stays a test of clothes that were not seen
 WRITTEN = {"documents27", "icons60", "digits_handwritten10", "traffic_signs43", "charts19", "car_badges34"}
 SMALLEST, SMALL = 28, 96  # pixels along a side of a picture seen small
 
