@@ -23,6 +23,7 @@ from awase.evaluation.intervals import proportion
 from awase.evaluation.probes import Features
 from awase.evaluation.zero_shot import zero_shot
 from awase.learning.adaptation import choose as choosing
+from awase.learning.adaptation.anchored_probe import AnchoredProbe, _Anchored
 from awase.learning.adaptation.augmentation import random_view, view
 from awase.learning.adaptation.cache import Grid, TipAdapter, look
 from awase.learning.adaptation.clap import Clap
@@ -97,6 +98,44 @@ def test_the_pull_is_the_mean_probability_that_names_give_the_right_class() -> N
     logits = torch.from_numpy(support.rows) @ torch.from_numpy(start)
     expected = [logits.softmax(1)[support.targets == c, c].mean().item() for c in range(C)]
     np.testing.assert_allclose(Clap().pulls(support, start), expected, rtol=1e-5)
+
+
+def with_features(count: int) -> tuple[Features, Head]:
+    """Rows of 8 features and the D numbers of a vector, and the names as a head of vectors."""
+    support, start = made(count)
+    features = np.random.default_rng(5).standard_normal((count, 8)).astype(np.float32) + support.targets[:, None] % 3
+    rows = np.concatenate([features, support.rows], axis=1)
+    return Features(rows.astype(np.float64), support.targets), words_head(start)
+
+
+def test_an_anchored_probe_is_the_names_under_a_heavy_penalty_and_a_plain_probe_without_them() -> None:
+    support, names = with_features(60)
+    held_down = _Anchored(support, names).linear(1.0, 96, 1e-12).logits(support.rows)
+    expected = names.logits(support.rows[:, 8:])
+    np.testing.assert_allclose(softmax(held_down), softmax(expected + held_down.mean(0) - expected.mean(0)), atol=1e-6)
+    alone = _Anchored(support, names).linear(0.0, 4, 1e-12).logits(support.rows)
+    sklearn = LogisticRegression(C=10**-0.5, tol=1e-10, max_iter=5000).fit(support.rows[:, :8], support.targets)
+    np.testing.assert_allclose(softmax(alone), sklearn.predict_proba(support.rows[:, :8]), atol=1e-5)
+
+
+def test_an_anchored_probe_is_the_minimum_that_torch_finds() -> None:
+    support, names = with_features(60)
+    linear = _Anchored(support, names).linear(0.5, 4, 1e-14)
+    x, known = (torch.from_numpy(part) for part in (support.rows[:, :8], names.logits(support.rows[:, 8:])))
+    w, b = torch.zeros(8, C, dtype=torch.double, requires_grad=True), torch.zeros(C, dtype=torch.double)
+    optimiser = torch.optim.LBFGS([w, b.requires_grad_()], max_iter=2000, tolerance_grad=1e-12, tolerance_change=1e-16)
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = 0.5 * known + x @ w + b
+        value = F.cross_entropy(logits, torch.from_numpy(support.targets), reduction="sum")
+        value = value + 10**0.5 / 2 * (w**2).sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    np.testing.assert_allclose(linear.weights[:8], w.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(linear.weights[8:], 0.5 * names.weights, rtol=1e-6)
 
 
 def test_one_step_of_clap_is_torchs() -> None:
@@ -326,6 +365,8 @@ def test_methods_are_called_by_their_names() -> None:
     [
         lambda: Clap(rate=0),
         lambda: LpPlus(momentum=1),
+        lambda: AnchoredProbe(shares=()),
+        lambda: AnchoredProbe(shares=(-0.5,)),
         lambda: TipAdapter(views=-1),
         lambda: TipAdapterF(views=0),
         lambda: Grid(beta=-1),

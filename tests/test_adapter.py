@@ -41,7 +41,8 @@ def picture() -> Image.Image:
 
 def learned_head(clip: Clip, reads: str = "vectors", cache: bool = False) -> Head:
     chance = np.random.default_rng(3)
-    width = clip.dimension if reads == "vectors" else clip.checkpoint.architecture.image.features  # type: ignore[union-attr]
+    features: int = clip.checkpoint.architecture.image.features  # type: ignore[union-attr]
+    width = {"vectors": clip.dimension, "features": features, "both": features + clip.dimension}[reads]
     keys = clip.encode_images([Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")])
     kept = Cache(keys, np.eye(3, dtype=np.float32)[:2], 1.0, 2.0) if cache else None
     weights = chance.standard_normal((width, 3)).astype(np.float32)
@@ -69,7 +70,7 @@ def with_changes(clip: Clip, image: bool = True) -> Adapter:
 # ---- put on a Clip ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [{}, {"cache": True}, {"reads": "features"}])
+@pytest.mark.parametrize("kind", [{}, {"cache": True}, {"reads": "features"}, {"reads": "both"}])
 def test_a_head_answers_where_no_labels_are_given(clip: Clip, picture: Image.Image, kind: dict[str, Any]) -> None:
     adapted = with_head(clip, **kind).on(clip)
     scores = adapted.classify(picture)

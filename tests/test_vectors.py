@@ -89,6 +89,15 @@ def test_features_and_other_engines_are_kept_apart(clip: Clip, cache: Path) -> N
     assert len(list(cache.iterdir())) == 3
 
 
+def test_both_are_features_and_vectors_in_one_row(clip: Clip, cache: Path) -> None:
+    data = labelled(sample_cuts()[:2])
+    vectors, features = picture_vectors(clip, data), picture_vectors(clip, data, "features")
+    both = picture_vectors(clip, data, "both")
+    np.testing.assert_array_equal(both.rows, np.concatenate([features.rows, vectors.rows], axis=1))
+    streamed = [found.outputs["both"] for found in clip.stream(data.pictures, "both") if found.outputs]
+    np.testing.assert_allclose(both.rows, streamed, rtol=1e-4, atol=1e-5)
+
+
 def test_a_killed_run_goes_on_where_it_stopped(clip: Clip, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()

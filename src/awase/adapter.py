@@ -142,8 +142,10 @@ def _width(clip: Clip, reads: Reads) -> int | None:
     if reads == "vectors":
         return architecture.dimension
     if isinstance(architecture.image, EfficientNetLite):
-        return architecture.image.pooled  # its twin's features too
-    return getattr(architecture.image, "features", None)
+        features: int | None = architecture.image.pooled  # its twin's features too
+    else:
+        features = getattr(architecture.image, "features", None)
+    return features if reads == "features" or features is None else features + architecture.dimension
 
 
 def _with_changes(clip: Clip, changes: Changes, alpha: float) -> Clip:

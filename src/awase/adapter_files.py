@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from awase.encoding.checkpoints.derived import Changes, LowRank
 from awase.encoding.checkpoints.folder import appearing, find, listing
 from awase.encoding.checkpoints.safetensors_file import read_safetensors, write_safetensors
 from awase.encoding.checkpoints.settings import Settings, read_settings, write_settings
-from awase.encoding.heads import Cache, Head
+from awase.encoding.heads import Cache, Head, Reads
 from awase.errors import CheckpointError, UsageError
 
 SCHEMA = 1
@@ -140,7 +140,7 @@ def _adapter(settings: Settings, arrays: Tensors) -> Adapter:
 
 
 def _head(settings: Settings, keys: tuple[str, ...], names: Mapping[str, tuple[str, ...]], arrays: Tensors) -> Head:
-    reads = settings.choice("reads", {"vectors": "vectors", "features": "features"}, None)
+    reads = settings.choice("reads", {reads: reads for reads in get_args(Reads)}, None)
     weights, bias = (_taken(arrays, f"head.{part}") for part in ("weights", "bias"))
     cache = None
     if "cache" in settings:
@@ -148,7 +148,7 @@ def _head(settings: Settings, keys: tuple[str, ...], names: Mapping[str, tuple[s
         cached, values = (_taken(arrays, f"head.cache.{part}") for part in ("keys", "values"))
         cache = Cache(cached, values, _number(told, "alpha"), _number(told, "beta"))
     temperature, power = settings.number("temperature", 1.0), settings.number("power", 1.0)
-    return Head(keys, names, reads, weights, bias, temperature, cache, power)  # type: ignore[arg-type]
+    return Head(keys, names, reads, weights, bias, temperature, cache, power)
 
 
 def _changes(settings: Settings, arrays: Tensors) -> Changes:

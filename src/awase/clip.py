@@ -49,7 +49,8 @@ NONE_OF_THESE = "none of these"
 MANY = 256  # sentences from which looking for beginnings that they share pays
 SAME_THING = 0.9  # cosine from which a common thing is what a label means already, and no rival to it
 TooLong = Literal["cut", "error"]
-Output = Literal["vectors", "patches", "features"]
+Output = Literal["vectors", "patches", "features", "both"]
+BOTH = ("features", "vectors")
 
 
 class TextCutWarning(UserWarning):
@@ -163,12 +164,15 @@ class Clip:
     ) -> Iterator[Encoded]:
         """Encodes any number of pictures in bounded memory: one `Encoded` each, in order, the vector or why not.
 
-        output: "features" are pooled but not projected, and not of unit length: what a linear probe is fitted on.
+        output: "features" are pooled but not projected, and not of unit length: what a linear probe is fitted on;
+        "both" are features and vectors in one row.
         prepare: takes the place of `Clip.prepare` for whoever wants more of a picture, which is decoded only once."""
 
         def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-            values = refuse_meaningless(self.engine.images(pixels, (output,))[output], self.runs_on)
-            return {output: values if output == "features" else unit(values)}
+            found = self.engine.images(pixels, BOTH if output == "both" else (output,))
+            rows = [refuse_meaningless(values, self.runs_on) for values in found.values()]
+            rows = [values if name == "features" else unit(values) for name, values in zip(found, rows, strict=True)]
+            return {output: np.concatenate(rows, axis=1) if output == "both" else rows[0]}
 
         return encode_stream(_many(pictures), prepare or self.prepare, run, self.batch_size)
 

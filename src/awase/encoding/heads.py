@@ -4,9 +4,9 @@
 
 after each number x of a row has become sign(x) |x|^power (1 for most heads, which changes nothing).
 
-rows are unit vectors of the shared space, or pooled features before the projection: the head says which it reads. The
-cache is Tip-Adapter's (Zhang et al., 2022, arXiv:2207.09519, equation 5). It knows nothing of pictures, models or of
-how its numbers were learned."""
+rows are unit vectors of the shared space, pooled features before the projection, or both: the head says what it
+reads. The cache is Tip-Adapter's (Zhang et al., 2022, arXiv:2207.09519, equation 5). It knows nothing of pictures,
+models or of how its numbers were learned."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from awase.encoding.scoring import softmax
 from awase.errors import UsageError
 
-Reads = Literal["vectors", "features"]
+Reads = Literal["vectors", "features", "both"]
+"""both: features, then vectors, in one row."""
 COLDEST = 1e-6  # temperature: below, logits leave the range of numbers
 
 
@@ -132,8 +133,8 @@ def closeness(rows: np.ndarray, keys: np.ndarray, beta: float) -> np.ndarray:
 
 def _problems(head: Head) -> list[str]:
     classes, found = len(head.keys), []
-    if head.reads not in ("vectors", "features"):
-        found.append(f"it reads {head.reads!r}, and there are vectors and features")
+    if head.reads not in get_args(Reads):
+        found.append(f"it reads {head.reads!r}, and there are {', '.join(get_args(Reads))}")
     if classes < 1 or len(set(head.keys)) != classes:
         found.append("each class needs a key of its own")
     if any(len(names) != classes for names in head.names.values()):

@@ -59,12 +59,22 @@ class Regression:
     targets: np.ndarray
     classes: int
 
-    def fit(self, strength: float, start: np.ndarray | None = None, promise: float = PROMISE) -> np.ndarray:
-        """The solution at a strength > 0, begun from zero or from another solution; as close as `promise` says."""
+    def fit(
+        self,
+        strength: float,
+        start: np.ndarray | None = None,
+        promise: float = PROMISE,
+        before: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The solution at a strength > 0, begun from zero or from another solution; as close as `promise` says.
+
+        before: (N, C) logits that are known already, to which those of the solution are added."""
         weights = np.zeros((self.points.shape[1], self.classes), self.points.dtype) if start is None else start
         penalty = np.full((len(weights), 1), strength / len(self.points), self.points.dtype)
         penalty[-1] = 0
         logits = self.points @ weights
+        if before is not None:
+            logits = logits + before.astype(logits.dtype)
         loss, residuals = self.loss(logits)
         loss += dot(penalty * weights, weights) / 2
         gradient = self.points.T @ residuals + penalty * weights

@@ -13,9 +13,9 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from awase.datasets.captioned import Captioned
 from awase.datasets.hashing import pictures_hash
 from awase.datasets.labelled import Labelled
 from awase.encoding.caches import cache_folder, write_atomically
+from awase.encoding.heads import Reads
 from awase.encoding.pictures import Picture, name_of
 from awase.encoding.pipeline import Encoded
 from awase.encoding.prompts import language_of
@@ -49,13 +50,20 @@ class PictureVectors:
 def picture_vectors(
     clip: Clip,
     data: Labelled | Captioned,
-    output: Literal["vectors", "features"] = "vectors",
+    output: Reads = "vectors",
     progress: Progress | None = None,
 ) -> PictureVectors:
-    """A row per picture that can be read: unit vectors, or pooled features before the projection.
+    """A row per picture that can be read: unit vectors, pooled features before the projection, or both in one row,
+    each of which is kept for itself.
 
     Raises DataError where no picture can be read, EngineError where the tower answers with NaN or infinity, UsageError
     for streams, which no second run could read."""
+
+    if output == "both":
+        features, vectors = (picture_vectors(clip, data, one, progress) for one in ("features", "vectors"))
+        if not np.array_equal(features.kept, vectors.kept):
+            raise DataError(f"{data.name}: some pictures could be read once and then not; try again")
+        return replace(vectors, rows=np.concatenate([features.rows, vectors.rows], axis=1))
 
     def stream(pictures: Iterator[Picture]) -> Iterator[Encoded]:
         return clip.stream(pictures, output)

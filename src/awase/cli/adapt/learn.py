@@ -33,7 +33,7 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default="auto",
         metavar="M",
         help="auto (default), zero-shot, cache, cache-trained, clap, zs-lp, lp++, gaussian, gaussian-features, "
-        "linear-probe, prompt, deep-prompt, lora, inversion, full",
+        "linear-probe, anchored-probe, prompt, deep-prompt, lora, inversion, full",
     )
     parser.add_argument("--shots", type=positive, metavar="K", help="only K pictures of each class, drawn")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is drawn (0)")

@@ -12,6 +12,7 @@ from awase.learning.adaptation.method import Method
 
 HOMES = {
     "zero-shot": ("by_name", "ByName"),
+    "anchored-probe": ("anchored_probe", "AnchoredProbe"),
     "gaussian-features": ("feature_gaussian", "FeatureGaussian"),
     "linear-probe": ("linear_probe", "LinearProbe"),
     "zs-lp": ("clap", "ZsLp"),
