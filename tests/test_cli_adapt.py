@@ -27,7 +27,7 @@ from awase.learning.adaptation.comparing import Cell, Plan, chart, compare_metho
 from awase.learning.adaptation.linear_probe import LinearProbe
 from awase.learning.adaptation.methods import FOR_CLASSES, HOMES, method
 from awase.learning.adaptation.retention import Measure, Panel, Step, curve, found_beside, retention
-from awase.learning.adaptation.task import Task, classes, not_drawn
+from awase.learning.adaptation.task import Task, classes, not_drawn, some
 from colours import NAMES, coloured
 from tiny_clips import tiny_clip
 
@@ -188,6 +188,27 @@ def test_bad_data_are_told_in_a_line(data: Path, tmp_path: Path, capsys: pytest.
     assert "not empty" in err
 
 
+@pytest.mark.parametrize(
+    ("place", "arguments", "says"),
+    [
+        ("told", ["--train", "dev", "--column", "c"], "no column 'c' of classes, only sentences"),
+        ("told", ["--train", "dev", "--captions", "c", "--method", "cache"], "columns of sentences are captions"),
+        ("told", ["--train", "dev", "--method", "cache"], "here are sentences"),
+        ("colours", ["--captions", "c", "--method", "cache"], "no sentences for --captions c"),
+        ("colours/train/red", ["--method", "cache"], "neither classes nor sentences"),
+    ],
+)
+def test_what_the_data_lack_is_said(
+    place: str, arguments: list[str], says: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = printed(capsys, "adapt", data / place, *arguments, "--out", tmp_path / "learned")
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
+    code, _, err = printed(capsys, "adapt", "compare", data / "told", "--out", tmp_path / "run")
+    assert code == 2
+    assert "sentences and no classes" in err
+
+
 def test_an_adapter_of_another_model_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], clip: Clip
 ) -> None:
@@ -340,6 +361,31 @@ def test_what_nothing_beats_is_zero_shot_and_what_cannot_be_judged_is_the_carefu
     assert "one picture of each class" in alone.reason
 
 
+@pytest.mark.parametrize("sizes", [(6, 6, 6, 1), (6, 1, 1, 1)])
+def test_a_class_of_one_picture_is_learned_and_never_held_out(sizes: tuple[int, ...], clip: Clip) -> None:
+    train = coloured("train", 6)
+    train = some(train, np.concatenate([np.flatnonzero(train.targets == c)[:n] for c, n in enumerate(sizes)]))
+    task = classes(train)
+    parts = held_out_parts(clip, task, slow=False)
+    np.testing.assert_array_equal(np.sum(parts, axis=0), np.isin(train.targets, np.flatnonzero(np.array(sizes) > 1)))
+    for name in ("zero-shot", "linear-probe", "gaussian-features"):
+        assert len(judge(clip, task, name, parts)) == sum(size for size in sizes if size > 1)
+    right = choosing._right(clip, changed(clip), task, parts[0])  # of towers that learned
+    assert len(right) == parts[0].sum()
+
+
+def test_auto_learns_where_one_class_has_one_picture(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, count in (("red", 1), ("blue", 3)):
+        (tmp_path / "set" / "train" / name).mkdir(parents=True)
+        for picture in sorted((data / "colours" / "train" / name).iterdir())[:count]:
+            shutil.copy(picture, tmp_path / "set" / "train" / name)
+    found = one_object(capsys, "adapt", tmp_path / "set", "--model", model, "--out", tmp_path / "learned")
+    assert {one["n"] for one in found["tried"]} == {3}
+    assert len(found["tried"]) == len(HOMES)
+
+
 def test_the_chosen_is_the_one_that_was_right_most_often(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     task = classes(coloured("train", 6), coloured("val", 3))
     right = {name: np.arange(20) < 10 + 2 * (name == "gaussian") for name in HOMES}
@@ -425,6 +471,26 @@ def test_a_probe_that_cannot_be_measured_is_a_note(clip: Clip) -> None:
     nameless = replace(coloured("probe"), names={})
     panel = retention(clip, changed(clip, 0.1).on(clip), coloured("val", 4), [nameless])
     assert "left out" in panel.notes[0]
+
+
+def test_a_probe_that_cannot_be_fitted_is_a_note(clip: Clip) -> None:
+    panel = retention(clip, changed(clip).on(clip), coloured("val", 4), [], coloured("train", 1))
+    assert {row.measure for row in panel.rows if row.where == "target"} == {"top1", "calibration_error"}
+    assert len(panel.notes) == 1
+    assert panel.notes[0].startswith("linear probe on colours left out: no class has two training pictures")
+
+
+def test_the_light_is_named_and_all_adapters_are(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapt = ["adapt", data / "colours", "--model", model, "--method"]
+    code, out, err = printed(capsys, *adapt, "linear-probe", "--out", tmp_path / "first")
+    assert code == 0, err
+    assert any(f"● {light}: " in out for light in ("green", "yellow", "red"))
+    write_adapter(changed(awase.load(model), 0.0), tmp_path / "tuned")
+    code, out, err = printed(capsys, *adapt, "zero-shot", "--adapter", tmp_path / "tuned", "--out", tmp_path / "second")
+    assert code == 0, err
+    assert f"use it with --adapter {tmp_path / 'tuned'} --adapter {tmp_path / 'second'}" in "".join(out.splitlines())
 
 
 def test_the_curve_runs_from_the_base_to_what_was_learned(clip: Clip) -> None:
@@ -523,6 +589,14 @@ def test_a_comparison_is_of_one_model_and_one_set(clip: Clip, tmp_path: Path) ->
         compare_methods(clip, coloured("train", 2), coloured("val", 6), plan, tmp_path / "full")
     with pytest.raises(DataError, match="none to measure on"):
         compare_methods(clip, coloured("train", 2), coloured("val", 4), plan, tmp_path / "few")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "dev", "mine"])
+def test_nothing_is_compared_on_what_was_learned_or_chosen_on(split: str, clip: Clip, tmp_path: Path) -> None:
+    plan, test = Plan(("zero-shot",), (1,), seeds=1), coloured(split, 3)
+    with pytest.raises(UsageError, match=f"'{split}' is for learning or choosing.*test split, or name none"):
+        compare_methods(clip, coloured("mine", 2), coloured("val", 6), plan, tmp_path / "run", test)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_measured_on_was_not_drawn_for_choosing() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import awase
 from awase.cli import main
+from awase.cli.prompts import _show
 from awase.clip import Clip
 from awase.datasets import Labelled
 from awase.encoding import prompts
@@ -223,6 +224,25 @@ def test_labels_do_not_choose_without_shots(clip: Clip) -> None:
     assert {row.n for row in found.rows} == {24}
     assert {"simple", "ensemble", "kinds", "found without labels"} == {row.name for row in found.rows}
     assert found.gains["simple"].interval[0] <= found.gains["simple"].value <= found.gains["simple"].interval[1]
+
+
+@pytest.mark.parametrize("descriptions", [None, {"red": ("a blue sky",), "zebra": ("like a striped horse",)}])
+def test_what_is_surely_worse_than_a_baseline_is_not_recommended(
+    descriptions: dict[str, tuple[str, ...]] | None, clip: Clip, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val = coloured("train", each=8), coloured("val", each=20)
+    simple = clip.classifier(val.names["en"], prompts.templates("simple"))
+    as_simple_says = (clip.encode_images(val.pictures) @ simple.T).argmax(axis=1)
+    found = better_prompts(clip, train, replace(val, targets=as_simple_says), descriptions=descriptions)
+    assert (found.chosen, tuple(found.wording), found.wording.sentences) == ("simple", prompts.templates("simple"), {})
+    assert found.rows[0].name == "found without labels"
+    assert "surely worse than simple (-" in found.note
+    assert found.note.endswith("simple is kept")
+    assert found.gains["simple"].value == 0
+    assert (found.record["chosen"], found.to_json()["note"], found.unseen) == ("simple", found.note, {})
+    _show(found, clip.runs_on)
+    assert f"{found.note}\nChosen, simple: " in capsys.readouterr().out
+    assert better_prompts(clip, train, val).note == ""
 
 
 def test_shots_are_held_out_and_not_judged_on(clip: Clip) -> None:

@@ -28,6 +28,7 @@ SCHEMA = 1
 DESCRIPTION, ARRAYS = "adapter.json", "adapter.safetensors"
 MOST_CLASSES = 100_000
 LONGEST_NAME = 1000
+LARGEST = 10**6
 Tensors = dict[str, np.ndarray]
 
 
@@ -147,7 +148,7 @@ def _head(settings: Settings, keys: tuple[str, ...], names: Mapping[str, tuple[s
         told = settings.section("cache")
         cached, values = (_taken(arrays, f"head.cache.{part}") for part in ("keys", "values"))
         cache = Cache(cached, values, _number(told, "alpha"), _number(told, "beta"))
-    temperature, power = settings.number("temperature", 1.0), settings.number("power", 1.0)
+    temperature, power = _number(settings, "temperature", 1.0, above=0), _number(settings, "power", 1.0, 0, most=1)
     return Head(keys, names, reads, weights, bias, temperature, cache, power)
 
 
@@ -167,11 +168,13 @@ def _taken(arrays: Tensors, name: str) -> np.ndarray:
     return arrays.pop(name)
 
 
-def _number(settings: Settings, key: str) -> float:
-    """A finite number, 0 and below too."""
-    value = settings.values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 < value < 1e6:
-        raise settings.unfit(key, "a number")
+def _number(
+    settings: Settings, key: str, default: float | None = None, above: int = -LARGEST, most: int = LARGEST
+) -> float:
+    """A number above one bound and up to another."""
+    value = settings.values[key] if key in settings else default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= most:
+        raise settings.unfit(key, f"a number above {above:,} and up to {most:,}")
     return float(value)
 
 

@@ -42,7 +42,7 @@ def _add_check(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--column", metavar="C", help="of a table with several: the one that holds the class")
     parser.add_argument("--language", metavar="L", help="of the class names: en, ja (default: en where there are any)")
     group = parser.add_argument_group("output")
-    group.add_argument("--html", type=Path, metavar="REPORT", help="a page with pictures, one file")
+    group.add_argument("--html", type=Path, metavar="REPORT", help="a page with pictures, replaced where it is there")
     group.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     add_model_flags(parser)
     parser.add_argument("--no-model", action="store_true", help="only what needs no model: seconds for thousands")

@@ -43,7 +43,9 @@ def _add_search(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--kind-of-thing", metavar="X", help='what all classes are, as "bird" (default: guessed)')
     parser.add_argument("--descriptions", metavar="FILE", help=".json, .toml or .tsv: class -> sentences")
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=Path, metavar="FILE", help="a file that --templates takes")
+    group.add_argument(
+        "--out", type=Path, metavar="FILE", help="a file that --templates takes, replaced where it is there"
+    )
     group.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     add_model_flags(parser)
     add_picture_flags(parser)
@@ -110,11 +112,12 @@ def _show(found: Found, runs_on: str) -> None:
         f"{100 * gain.value:+.1f} points over {name} ({100 * gain.interval[0]:+.1f} to {100 * gain.interval[1]:+.1f})"
         for name, gain in found.gains.items()
     )
+    note = f"{escape(found.note)}\n" if found.note else ""
     kinds = f"kind of thing: {', '.join(found.kinds)}. " if found.kinds else ""
     show(
         shown,
         f"Accuracy is of {first.n:,} {escape(found.judged_on)}. {escape(kinds)}\n",
-        f"Chosen, {escape(first.name)}: {gains}\n{chosen}\n",
+        f"{note}Chosen, {escape(found.chosen)}: {gains}\n{chosen}\n",
         f"[dim]{escape(runs_on)}[/dim]",
     )
     if found.effects:

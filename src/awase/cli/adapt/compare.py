@@ -20,7 +20,7 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--methods", default="all", metavar="A,B", help="all (default), fast (no training), or names")
     parser.add_argument("--shots", default="1,4,16", metavar="1,4,16", help="pictures of each class")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="draws of each number (3)")
-    parser.add_argument("--split", metavar="S", help="measured on (default: validation pictures that are not drawn)")
+    parser.add_argument("--split", metavar="S", help="test split (default: validation pictures that are not drawn)")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder; what was killed goes on")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     add_model_flags(parser)

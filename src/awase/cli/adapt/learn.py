@@ -122,11 +122,11 @@ def _task(given: argparse.Namespace, name: str) -> tuple[Task | Pairs, Probe | N
             raise DataError(f"{given.data} holds no pictures of the thing that {given.word} shall mean")
         return concept(pictures, given.word, given.seed), None
     if given.captions or not holds_classes(given):
+        pairs = Pairs(*open_captioned_splits(given), given.seed)
         if name != "auto" and name not in FOR_SENTENCES:
             raise UsageError(
                 f"{name} learns classes, and here are sentences; {' and '.join(FOR_SENTENCES)} learn from those"
             )
-        pairs = Pairs(*open_captioned_splits(given), given.seed)
         return pairs, pairs.validation
     train, validation = open_labelled_splits(given)
     template = [given.template] if given.template else None
@@ -213,7 +213,8 @@ def _show(given: argparse.Namespace, choice: Choice, panel: Panel | None) -> Non
         show(shown)
     if panel:
         _show_panel(panel, given.out)
-    show(escape(f"{choice.name}: {choice.reason}"), escape(f"written: {given.out}; use it with --adapter {given.out}"))
+    flags = " ".join(f"--adapter {folder}" for folder in (*given.adapter, given.out))
+    show(escape(f"{choice.name}: {choice.reason}"), escape(f"written: {given.out}; use it with {flags}"))
 
 
 def _show_panel(panel: Panel, out: Path) -> None:
@@ -238,4 +239,4 @@ def _show_panel(panel: Panel, out: Path) -> None:
         show(escape(f"the largest step that keeps 98 %: alpha {safe.alpha:g}{how}"))
     for note in panel.notes:
         notice(note)
-    show(f"[{panel.light}]●[/{panel.light}] {escape(panel.reason)}")
+    show(f"[{panel.light}]● {panel.light}[/{panel.light}]: {escape(panel.reason)}")

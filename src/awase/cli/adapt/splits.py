@@ -44,6 +44,10 @@ def open_captioned_splits(given: argparse.Namespace) -> tuple[Captioned, Caption
 
     train, validation = _names(given, "captioned")
     column = given.captions or "captions"
+    if given.column and not given.captions:
+        raise DataError(
+            f"{given.data} has no column {given.column!r} of classes, only sentences; leave --column out to learn those"
+        )
     found = open_captioned(given.data, train, column)
     return found, open_captioned(given.data, validation, column) if validation else None
 
@@ -66,6 +70,8 @@ def _names(given: argparse.Namespace, kind: str) -> tuple[str, str | None]:
     found = _sets(given, kind)
     splits = found[0].splits if found else ()
     train = given.train or next((name for name in splits if name == ALL or kind_of(name) == "train"), None)
+    if train is None and not found:
+        raise DataError(_what_is_missing(given, kind))
     if train is None:
         there = ", ".join(splits) or "none"
         raise DataError(f"{given.data} has no split to learn from (its splits: {there}); name one with --train")
@@ -75,3 +81,15 @@ def _names(given: argparse.Namespace, kind: str) -> tuple[str, str | None]:
             f"--validation {train}: it is learned from, and so says nothing of what was learned; name another"
         )
     return train, validation if validation != train else None
+
+
+def _what_is_missing(given: argparse.Namespace, kind: str) -> str:
+    """Why data without classes (or without sentences) cannot be learned from, and what to do."""
+    if kind == "captioned" and _sets(given, "labelled"):
+        return f"{given.data} has classes and no sentences for --captions {given.captions}; leave --captions out"
+    if kind == "labelled" and _sets(given, "captioned"):
+        return f"{given.data} has sentences and no classes; put pictures into train/CLASS/, or use adapt learn"
+    return (
+        f"{given.data} has neither classes nor sentences; put pictures into train/CLASS/, add a table of them, or "
+        "learn one thing alone with --word"
+    )

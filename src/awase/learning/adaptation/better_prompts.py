@@ -1,12 +1,13 @@
 """A whole search on a data set: what the classes are asked with, what that is worth, and what descriptions do.
 
 Chosen on the pictures of one split, their labels unseen but for the shots; judged on the validation pictures where
-there are any, else on those whose labels were not used. Never a test split."""
+there are any, else on those whose labels were not used; where it is surely worse there than a baseline, the better
+baseline is kept. Never a test split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,9 @@ class Row:
 @dataclass(frozen=True)
 class Found:
     """What a search found. rows: the ways to ask, the best first by what chose. gains: over "simple" and "ensemble", on
-    the same pictures. wording: what to ask with. effects: of each description. unseen: described classes that the data
-    have not got, with the number of pictures that are answered so. judged_on: in words."""
+    the same pictures. wording: what to ask with. chosen: its name. note: why it is not the first of the rows, empty
+    where it is. effects: of each description. unseen: described classes that the data have not got, with the number of
+    pictures that are answered so. judged_on: in words."""
 
     data: str
     language: str
@@ -56,6 +58,8 @@ class Found:
     rows: tuple[Row, ...]
     gains: Mapping[str, Difference]
     wording: Wording
+    chosen: str
+    note: str
     effects: tuple[Effect, ...]
     unseen: Mapping[str, int]
     judged_on: str
@@ -70,6 +74,8 @@ class Found:
             "kinds": list(self.kinds),
             "rows": [asdict(row) for row in self.rows],
             "gains": {name: asdict(gain) for name, gain in self.gains.items()},
+            "chosen": self.chosen,
+            "note": self.note,
             "templates": list(self.wording),
             "descriptions": {name: list(mine) for name, mine in self.wording.sentences.items()},
             "share": self.wording.share if self.wording.sentences else None,
@@ -115,7 +121,8 @@ def better_prompts(
     described = _Described(Wording(found[0].templates), right[found[0].name])
     if descriptions:
         described = _described(clip, data.keys, names, found[0], descriptions, pictures, labelled, judge, settings)
-    gains = {name: paired_bootstrap(described.right, right[name]) for name in BASELINES}
+    chosen, described, note = _unless_surely_worse(described, found, right)
+    gains = _gains(described.right, right)
     return Found(
         data.name,
         language,
@@ -123,10 +130,12 @@ def better_prompts(
         (*rows, *described.rows),
         gains,
         described.wording,
+        chosen,
+        note,
         described.effects,
         described.unseen,
         judged_on,
-        _record(clip, data, validation, shots, settings, rows[0], gains),
+        _record(clip, data, validation, shots, settings, chosen, gains),
     )
 
 
@@ -170,6 +179,29 @@ def _described(
         tuple(effects(clip, everything, _asked_with(wording), judge.rows, judge.targets)),
         {name: int(taken[len(names) + i]) for i, name in enumerate(strangers)},
     )
+
+
+def _gains(mine: np.ndarray, right: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    return {name: paired_bootstrap(mine, right[name]) for name in BASELINES}
+
+
+def _unless_surely_worse(
+    described: _Described, found: Sequence[Proposal], right: Mapping[str, np.ndarray]
+) -> tuple[str, _Described, str]:
+    """(its name, what to ask with, no note); where it is surely worse than a baseline, the better baseline and why."""
+    first, gains = found[0].name, _gains(described.right, right)
+    worse = [
+        f"{name} ({100 * gain.value:+.1f} points, {100 * gain.interval[0]:+.1f} to {100 * gain.interval[1]:+.1f})"
+        for name, gain in gains.items()
+        if gain.interval[1] < 0
+    ]
+    if not worse:
+        return first, described, ""
+    best = max(BASELINES, key=lambda name: float(right[name].mean()))
+    (templates,) = (proposal.templates for proposal in found if proposal.name == best)
+    tried = f"{first}, with its descriptions," if described.rows else first
+    kept = replace(described, wording=Wording(templates, share=0.0), right=right[best], unseen={})
+    return best, kept, f"{tried} is surely worse than {' and '.join(worse)}; {best} is kept"
 
 
 def _share_in_words(share: float) -> str:
@@ -229,7 +261,7 @@ def _record(
     validation: Labelled | None,
     shots: int | None,
     settings: PromptSearch,
-    best: Row,
+    chosen: str,
     gains: Mapping[str, Difference],
 ) -> dict[str, Any]:
     return {
@@ -238,7 +270,7 @@ def _record(
         "judged_on": validation and facts_of(validation),
         "shots": shots,
         "settings": asdict(settings),
-        "chosen": best.name,
+        "chosen": chosen,
         "gains": {name: [gain.value, *gain.interval] for name, gain in gains.items()},
         "awase": __version__,
     }

@@ -25,7 +25,7 @@ from awase.evaluation.zero_shot import zero_shot
 from awase.learning.adaptation.holding_out import rounds
 from awase.learning.adaptation.method import Report, silent
 from awase.learning.adaptation.methods import HOMES, TRAINED, method
-from awase.learning.adaptation.task import Pairs, Task
+from awase.learning.adaptation.task import Pairs, Task, some
 
 NOTHING = "zero-shot"
 MANY = 2000  # training pictures from which a cache is too long, and training a tower pays on a machine with a GPU
@@ -128,11 +128,13 @@ def judge(
 
 
 def _right(clip: Clip, adapter: Adapter, task: Task, part: np.ndarray) -> np.ndarray:
-    head, held = adapter.on(clip).head, task.part(part)
+    """Which pictures of a held-out part are answered rightly. It is no task, for it may lack classes: a class's only
+    picture is never held out."""
+    head = adapter.on(clip).head
     if adapter.changes or head is None:
-        return _answers(adapter.on(clip), held.train)
-    rows = held.rows(clip, head.reads)
-    return np.asarray(head.logits(rows.rows).argmax(axis=1) == rows.targets)
+        return _answers(adapter.on(clip), some(task.train, np.flatnonzero(part)))
+    held = task.rows(clip, head.reads)[part[task.readable(clip)]]
+    return np.asarray(head.logits(held.rows).argmax(axis=1) == held.targets)
 
 
 def _answers(adapted: Clip, data: Labelled) -> np.ndarray:

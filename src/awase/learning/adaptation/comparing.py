@@ -19,6 +19,7 @@ import numpy as np
 from awase.clip import Clip
 from awase.datasets.hashing import data_hash
 from awase.datasets.labelled import Labelled
+from awase.datasets.splits import kind_of
 from awase.errors import AwaseError, DataError, UsageError
 from awase.evaluation.plots import Mark, Row, axis_for, rows_chart, standalone
 from awase.evaluation.probes import FEW_FOR_VALIDATION, draw
@@ -80,7 +81,12 @@ def compare_methods(
 ) -> list[Cell]:
     """Fits and measures every cell that `folder` does not hold yet, and writes table.csv, comparison.json, chart.svg.
 
-    Raises UsageError where the folder holds a comparison of other data or another model."""
+    Raises UsageError where the folder holds a comparison of other data or another model, or `test` is no test split."""
+    if test is not None and (kind_of(test.split) in ("train", "val") or test.split in (train.split, validation.split)):
+        raise UsageError(
+            f"{test.name}: the split {test.split!r} is for learning or choosing, so figures on it flatter; measure on "
+            "a test split, or name none: then on validation pictures that no draw has"
+        )
     _open(folder, clip, plan, [data for data in (train, validation, test) if data is not None])
     cells: list[Cell] = []
     for seed in range(plan.seeds):

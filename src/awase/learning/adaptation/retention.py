@@ -113,17 +113,19 @@ def retention(
     report: Report = silent,
 ) -> Panel:
     """The panel. target: pictures that were not learned from, None where there are none. train: those that were, on
-    whose features a linear probe is fitted before and after. Probe sets that cannot be measured are told in the notes.
-    """
+    whose features a linear probe is fitted before and after. What cannot be measured is told in the notes."""
     words = replace(adapted, head=None)
     report(0, 1 + len(probes), "before and after")
     rows = [] if target is None else _measured(base, adapted, target, "target")
     gain = rows[0] if rows else None
     if adapted.checkpoint.fingerprint == base.checkpoint.fingerprint:
         return Panel(tuple(rows), 1.0, *_light(gain, 1.0, 1.0, "all kept elsewhere: the towers are the base's"))
-    if isinstance(target, Labelled) and train is not None:
-        rows += _features(base, words, train, target, "target")
     ratios, notes = [], []
+    if isinstance(target, Labelled) and train is not None:
+        try:
+            rows += _features(base, words, train, target, "target")
+        except AwaseError as problem:
+            notes.append(f"linear probe on {target.name} left out: {problem}")
     for number, probe in enumerate(map(_few, probes), 1):
         report(number, 1 + len(probes), f"before and after: {probe.name}")
         try:
