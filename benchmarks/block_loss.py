@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 LOSSES = ("awase in blocks", "awase plain", "open_clip")
-WIDTH, ROUNDS, REPEATS = 512, 3, 3
-RESERVE = 1.3  # of the memory that a plain loss needs is to be free before it is tried
+WIDTH, ROUNDS = 512, 3
+REPEATS, LARGE = 3, 32768  # passes that are counted in a process, and the size from which one has to do
+MATRICES = 4.5  # of B x B float32 that a plain loss needs, and that have to be free before it is tried
 
 
 def main(sizes: list[int]) -> None:
@@ -26,7 +27,8 @@ def main(sizes: list[int]) -> None:
     print(machine())
     for size in sizes:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in LOSSES}
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            print(f"B = {size:,}, round {number + 1} of {ROUNDS}", file=sys.stderr)
             for name in LOSSES:
                 done = subprocess.run(
                     [sys.executable, __file__, "one", name, str(size)], capture_output=True, text=True
@@ -55,7 +57,7 @@ def one(name: str, size: int) -> None:
     from torch.nn import functional as F
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "awase in blocks" and device == "cpu" and _free() < RESERVE * 5 * 4 * size**2:
+    if name != "awase in blocks" and device == "cpu" and _free() < MATRICES * 4 * size**2:
         sys.exit("does not fit")
     generator = torch.Generator().manual_seed(0)
     pictures, noise = (torch.randn(size, WIDTH, generator=generator) for _ in range(2))
@@ -63,7 +65,7 @@ def one(name: str, size: int) -> None:
     scale = torch.tensor(50.0, device=device, requires_grad=True)
     loss = _losses()[name]
     times = []
-    for turn in range(REPEATS + 1):
+    for turn in range(1 + (REPEATS if size < LARGE else 1)):
         before = _memory(device)
         wall, cpu = time.perf_counter(), time.process_time()
         loss(*vectors, scale).backward()
