@@ -63,7 +63,7 @@ PACKAGES = {
 PIECES = 32_000
 HELD_OUT_EMOJI = 6  # one emoji in six is kept for validation, both its drawings
 CUT = 14  # the blocks after this one have twins, which are trained
-KNOWN, LABELLED = 1000, 1183  # names that the backbone's classifier knows, and different ones of the labelled sets
+KNOWN, LABELLED = 1000, 1213  # names that the backbone's classifier knows, and different ones of the labelled sets
 EVERYDAY = 10_000  # sentences of the Tanaka corpus among the translations
 IMAGE = EfficientNetLite(
     image_size=224,
@@ -91,7 +91,7 @@ TEXT = NgramEncoder(
     norm_epsilon=1e-12,
 )
 ARCHITECTURE = Architecture(
-    name="awase-bundled-2",
+    name="awase-bundled-3",
     image=IMAGE,
     text=TEXT,
     dimension=512,
@@ -103,6 +103,10 @@ ARCHITECTURE = Architecture(
 WHOLE = {"shapes_captioned": 0.85, "emoji": 0.7, "fashion_attr": 0.7}
 UNMIRRORED = {"shapes_captioned", "emoji"}
 LEFT_OUT = "garments6"  # beside clothing10, which stays a test of clothes that were not seen
+FASHION = {
+    "templates_en": ["a product photo of {}.", "a photo of {} on a white background.", "{}, a piece of clothing."],
+    "templates_ja": ["{}の商品写真", "白い背景の{}の写真", "服飾品の{}"],
+}
 WRITTEN = {"documents27", "icons60", "digits_handwritten10", "traffic_signs43", "charts19", "car_badges34"}
 SMALLEST, SMALL = 28, 96  # pixels along a side of a picture seen small
 
@@ -259,12 +263,24 @@ def emoji(folder: Path, held: bool) -> Iterator[dict]:
 
 
 def fashion(folder: Path) -> Iterator[dict]:
+    """Both a set with sentences and a labelled one: the class is the type."""
     for row in lines(folder / "train" / "metadata.jsonl"):
         kind, colour, gender = row["type_en"], row["colour_en"], row["gender_en"]
         english = [f"{colour} {gender} {kind}", f"a photo of {colour} {kind}"]
         kind, colour, gender = row["type_ja"], row["colour_ja"], row["gender_ja"]
         japanese = [f"{colour}の{gender}の{kind}", f"{colour}の{kind}"]
-        yield _row("fashion_attr", folder / "train" / row["file_name"], english, japanese)
+        told = _row("fashion_attr", folder / "train" / row["file_name"], english, japanese)
+        yield {**told, "class": row["type"]}
+
+
+def fashion_names(folder: Path) -> dict[str, dict[str, str]]:
+    """Type -> language -> what it is called: "a shirt", but "jeans"."""
+    found = {}
+    for row in lines(folder / "train" / "metadata.jsonl"):
+        name = row["type_en"]
+        several = name.endswith("s") and not name.endswith("ss")
+        found[row["type"]] = {"en": name if several else with_article(name), "ja": row["type_ja"]}
+    return dict(sorted(found.items()))
 
 
 def labelled(folder: Path, split: str) -> Iterator[dict]:
@@ -299,12 +315,17 @@ def pictures(root: Path) -> tuple[list[dict], list[dict]]:
     return train, [row for folder in domains for row in labelled(folder, "val")]
 
 
+def class_names(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Labelled set -> class -> language -> name, with its article."""
+    domains = sorted((root / "domains").glob("*/classes.json"))
+    named = {path.parent.name: json.loads(path.read_text("utf-8")) for path in domains}
+    return {**named, "fashion_attr": fashion_names(root / "fashion_attr")}
+
+
 def labelled_concepts(root: Path, rows: Sequence[dict]) -> tuple[list[dict[str, str]], list[str]]:
     """The different English names among the classes of labelled pictures, each once, and the set where each was first
     met; every such picture learns which row of the classifier is its own."""
-    named = {
-        path.parent.name: json.loads(path.read_text("utf-8")) for path in (root / "domains").glob("*/classes.json")
-    }
+    named = class_names(root)
     found: dict[str, dict[str, str]] = {}
     met: dict[str, str] = {}
     for row in rows:
@@ -318,10 +339,10 @@ def labelled_concepts(root: Path, rows: Sequence[dict]) -> tuple[list[dict[str, 
 
 def class_sentences(root: Path, sentences: Sentences) -> dict[str, dict[str, dict[str, list[int]]]]:
     """Set -> class -> language -> its name in the set's templates and, last, in the simple one."""
-    sets = json.loads((root / "domains" / "sets.json").read_text("utf-8"))
+    sets = json.loads((root / "domains" / "sets.json").read_text("utf-8")) | {"fashion_attr": FASHION}
     found: dict[str, dict[str, dict[str, list[int]]]] = {}
-    for name, about in sets.items():
-        classes = json.loads((root / "domains" / name / "classes.json").read_text("utf-8"))
+    for name, classes in class_names(root).items():
+        about = sets[name]
         templates = {
             "en": [*about["templates_en"], "{}", "a photo of {}."],
             "ja": [*about["templates_ja"], "{}", "{}の写真"],
@@ -352,8 +373,8 @@ def kinds_of(names: Sequence[Mapping[str, str]], met: Sequence[str]) -> list[Map
         for first, _, last in (part.partition("-") for part in kind["imagenet"].split()):
             for row in range(int(first), int(last or first) + 1):
                 kinds[row] = said
-        for row, name in enumerate(met, KNOWN):
-            if name in kind.get("sets", ()):
+        for row, where in enumerate(met, KNOWN):
+            if where in kind.get("sets", ()) or names[row]["en"] in kind.get("names", ()):
                 kinds[row] = said
     return kinds
 

@@ -208,7 +208,7 @@ def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepare
 def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         bundled.make(recipe(2), prepared, tmp_path / name)
-    bundled.make(dataclasses.replace(recipe(2), seed=1), prepared, tmp_path / "c")
+    bundled.make(dataclasses.replace(recipe(2), seeds=(1,)), prepared, tmp_path / "c")
     one, same, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b", "c"))
     assert one == same
     assert one != other
@@ -238,17 +238,21 @@ def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
     assert batch.concepts.tolist() == [1 + label for label in batch.labels.tolist()]
 
 
-def test_the_ends_start_alike_and_meet_in_their_mean(prepared: Path) -> None:
+def test_the_ends_start_alike_and_every_seed_has_its_own(prepared: Path) -> None:
     checkpoint, data, settings = open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2)
-    alone = [bundled.Space(checkpoint, data, settings) for _ in settings.ends]
-    for number, (space, phase) in enumerate(zip(alone, settings.ends, strict=True)):
-        bundled.learn(space, phase, settings, np.random.default_rng([settings.seed, number]))
-    together = bundled.Space(checkpoint, data, settings)
-    bundled.learn_ends(together, settings)
-    one, other = (space.trained(tower=True) for space in alone)
+    phaseless = dataclasses.replace(settings, phases=())
+    found = list(bundled.learned_from(3, checkpoint, data, phaseless))
+    for number, (phase, left) in enumerate(zip(settings.ends, found, strict=True)):
+        space = bundled.Space(checkpoint, data, settings)
+        bundled.learn(space, phase, settings, 3, np.random.default_rng([3, number]))
+        for name, weight in space.trained(tower=True).items():
+            assert torch.equal(weight, left[name]), name
+    one, other = (next(bundled.learned_from(seed, checkpoint, data, settings)) for seed in (0, 1))
     assert any((one[name] != other[name]).any() for name in one)
-    for name, weight in together.trained(tower=True).items():
-        assert torch.allclose(weight, (one[name] + other[name]) / 2, atol=1e-6), name
+    (alone,) = bundled.learned_from(0, checkpoint, data, dataclasses.replace(settings, ends=()))
+    assert set(alone) == set(one)
+    together = bundled.mean([one, other])
+    assert all(torch.allclose(together[name], (one[name] + other[name]) / 2, atol=1e-6) for name in one)
 
 
 def test_as_many_pictures_are_seen_small_as_was_asked_for(prepared: Path) -> None:

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import sys
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -100,7 +101,8 @@ class Recipe:
     """Weight of what a concept is a kind of beside its name, in the model that is written."""
     average: float = 0.98
     """How slowly the moving average of the weights forgets that each phase leaves."""
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
+    """All of it is run from each of these; the model is the mean here too."""
     bfloat16: bool = False
     """Train in bfloat16, losses apart: several times faster where a processor has products of it, slower elsewhere."""
 
@@ -110,7 +112,7 @@ def read_recipe(file: Path) -> Recipe:
     values = tomllib.loads(file.read_text("utf-8"))
     try:
         phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
-        return Recipe(phases, ends, **values)
+        return Recipe(phases, ends, seeds=tuple(values.pop("seeds", (0,))), **values)
     except (TypeError, KeyError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
 
@@ -273,31 +275,47 @@ class Step:
         return parts
 
 
-def learn(space: Space, phase: Phase, recipe: Recipe, chance: np.random.Generator) -> None:
+def learn(space: Space, phase: Phase, recipe: Recipe, seed: int, chance: np.random.Generator) -> None:
     """Runs one phase; the weights change in place, to their moving average."""
     weights = space.trained(phase.tower)
     average = Average(weights, recipe.average)
-    train(weights, Step(space, phase, chance), phase.schedule, report, seed=recipe.seed, average=average)
+    train(weights, Step(space, phase, chance), phase.schedule, report, seed=seed, average=average)
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(average.tensors[name])
 
 
-@torch.no_grad()
-def learn_ends(space: Space, recipe: Recipe) -> None:
-    """Runs each of the recipe's ends from the weights as they are; these become the mean of what the runs leave."""
-    weights = space.trained(tower=True)
-    start = {name: weight.clone() for name, weight in weights.items()}
-    mean = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+Weights = dict[str, Tensor]
+
+
+def learned_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Recipe) -> Iterator[Weights]:
+    """What each of the recipe's ends leaves, or the phases where it has none."""
+    torch.manual_seed(seed)
+    space = Space(checkpoint, data, recipe)
+    chance = np.random.default_rng(seed)
+    for phase in recipe.phases:
+        learn(space, phase, recipe, seed, chance)
+    start = copied(space.trained(tower=True))
     for number, phase in enumerate(recipe.ends):
-        for name, weight in weights.items():
-            weight.copy_(start[name])
-        with torch.enable_grad():
-            learn(space, phase, recipe, np.random.default_rng([recipe.seed, number]))
-        for name, weight in weights.items():
-            mean[name] += weight / len(recipe.ends)
-    for name, weight in weights.items():
-        weight.copy_(mean[name])
+        assign(space, start)
+        learn(space, phase, recipe, seed, np.random.default_rng([seed, number]))
+        yield copied(space.trained(tower=True))
+    if not recipe.ends:
+        yield start
+
+
+def mean(left: Sequence[Weights]) -> Weights:
+    return {name: torch.stack([one[name] for one in left]).mean(0) for name in left[0]}
+
+
+def copied(weights: Mapping[str, Tensor]) -> Weights:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
+@torch.no_grad()
+def assign(space: Space, weights: Weights) -> None:
+    for name, weight in space.trained(tower=True).items():
+        weight.copy_(weights[name])
 
 
 def report(step: int, told: dict[str, float]) -> None:
@@ -348,15 +366,11 @@ def finished(space: Space, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, 
 
 
 def make(recipe: Recipe, prepared: Path, out: Path) -> None:
-    """Trains and writes the model. Deterministic by the recipe's seed on one machine."""
-    torch.manual_seed(recipe.seed)
-    chance = np.random.default_rng(recipe.seed)
-    checkpoint = open_checkpoint(prepared / "start")
-    space = Space(checkpoint, Prepared(prepared), recipe)
-    for phase in recipe.phases:
-        learn(space, phase, recipe, chance)
-    if recipe.ends:
-        learn_ends(space, recipe)
+    """Trains and writes the model. Deterministic by the recipe's seeds on one machine."""
+    checkpoint, data = open_checkpoint(prepared / "start"), Prepared(prepared)
+    left = [found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)]
+    space = Space(checkpoint, data, recipe)
+    assign(space, mean(left))
     write_compact(checkpoint, finished(space, checkpoint, recipe), out)
 
 
@@ -365,11 +379,11 @@ def main() -> None:
     parser.add_argument("recipe", type=Path, help="a TOML file: recipes/bundled.toml")
     parser.add_argument("prepared", type=Path, help="the folder that recipes/prepare_bundled.py made")
     parser.add_argument("out", type=Path, help="the model's folder")
-    parser.add_argument("--seed", type=int, help="another seed than the recipe's")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="other seeds than the recipe's")
     parser.add_argument("--quick", action="store_true", help="two steps of each phase: a trial run")
     given = parser.parse_args()
     recipe = read_recipe(given.recipe)
-    changes: dict[str, Any] = {} if given.seed is None else {"seed": given.seed}
+    changes: dict[str, Any] = {"seeds": tuple(given.seeds)} if given.seeds else {}
     if given.quick:
         changes |= {part: tuple(quick(phase) for phase in getattr(recipe, part)) for part in ("phases", "ends")}
     make(dataclasses.replace(recipe, **changes), given.prepared, given.out)
