@@ -88,8 +88,8 @@ class Adapter:
             return self.head
         if self.head.reads != "vectors":
             raise UsageError(
-                f"alpha {alpha} mixes what was learned with the class names' vectors, and this head reads "
-                f"{self.head.reads}, which have none; use alpha 1, or a method that reads vectors (clap, lp++, cache)"
+                f"alpha {alpha} mixes what was learned with the class names' vectors, and this head reads features, "
+                "which have none; use alpha 1, or a method that reads vectors alone (clap, lp++, cache)"
             )
         return self.head.blended(self.head_of_names(clip), alpha)
 
@@ -103,8 +103,8 @@ class Adapter:
             )
         if self.head and (width := _width(clip, self.head.reads)) not in (None, self.head.width):
             raise CheckpointError(
-                f"this adapter reads {self.head.width} {self.head.reads}, and {clip.name} gives {width}; "
-                "it is damaged or was changed by hand"
+                f"this adapter reads {self.head.width} numbers a picture ({self.head.reads}), and {clip.name} gives "
+                f"{width}; it is damaged or was changed by hand"
             )
         if self.head and not known[self.base.fingerprint]:
             raise CheckpointError(

@@ -112,7 +112,8 @@ def read_recipe(file: Path) -> Recipe:
     values = tomllib.loads(file.read_text("utf-8"))
     try:
         phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
-        return Recipe(phases, ends, seeds=tuple(values.pop("seeds", (0,))), **values)
+        seeds = tuple(values.pop("seeds", Recipe.seeds))
+        return Recipe(phases, ends, seeds=seeds, **values)
     except (TypeError, KeyError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
 
