@@ -56,5 +56,5 @@ def run(given: argparse.Namespace) -> int:
             shown = [asdict(score) for score in scores]
             print_json({"picture": str(encoded.source), "model": clip.name, "scores": shown})
         else:
-            print_scores(name_of(encoded.source), scores, clip.runs_on)
+            print_scores(name_of(encoded.source), scores, clip.runs_on, cosines=labels is not None)
     return 1 if failed else 0

@@ -67,18 +67,22 @@ def can_show(text: str) -> bool:
     return True
 
 
-def print_scores(picture: str, scores: Sequence[Score], runs_on: str, first: str = "label") -> None:
+def print_scores(
+    picture: str, scores: Sequence[Score], runs_on: str, first: str = "label", cosines: bool = True
+) -> None:
+    """cosines: whether they are of the two encoders and so say something; a learned classifier's do not."""
     from rich.markup import escape
 
     shown = table(escape(picture))
     shown.add_column(first, overflow="fold")
     shown.add_column("probability", justify="right")
     shown.add_column("")
-    shown.add_column("similarity", justify="right")
+    if cosines:
+        shown.add_column("similarity", justify="right")
     block = "█" if can_show("█") else "#"
     for score in scores:
-        bar = block * round(20 * score.probability)
-        shown.add_row(escape(score.label), f"{100 * score.probability:.1f} %", bar, f"{score.similarity:.3f}")
+        row = [escape(score.label), f"{100 * score.probability:.1f} %", block * round(20 * score.probability)]
+        shown.add_row(*row, *([f"{score.similarity:.3f}"] if cosines else []))
     show(shown, f"[dim]{escape(runs_on)}[/dim]")
 
 

@@ -89,8 +89,8 @@ class Regression:
             if step == 0:  # float32 can go no lower
                 break
             weights, logits = weights + step * direction, logits + step * line.along
-            before, gradient = gradient, self.points.T @ residuals + penalty * weights
-            memory.remember(step * direction, gradient - before)
+            last, gradient = gradient, self.points.T @ residuals + penalty * weights
+            memory.remember(step * direction, gradient - last)
         return weights
 
     def loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from awase.errors import DataError
-from awase.evaluation.logistic import ROUGHLY, Linear, binary_cross_entropy, cross_entropy, regression
+from awase.evaluation.logistic import ROUGHLY, Linear, Regression, binary_cross_entropy, cross_entropy, regression
 from awase.evaluation.ranking import mean_average_precision
 
 A_DECADE = 8  # strengths; an exponent counts eighths of a decade
@@ -97,20 +97,42 @@ def sweep(score: Callable[[int], tuple[float, float]]) -> int:
     return max(scores, key=lambda exponent: (scores[exponent], exponent))
 
 
+class RegularisationPath:
+    """A problem solved at one strength after another, roughly, and at each once: the solution changes smoothly with the
+    exponent, so it begins on the line between its two neighbours. before: as for `Regression.fit`."""
+
+    def __init__(self, problem: Regression, before: np.ndarray | None = None) -> None:
+        self.problem, self.before = problem, before
+        self.solutions: dict[int, np.ndarray] = {}
+
+    def linear(self, exponent: int) -> Linear:
+        if exponent not in self.solutions:
+            start, strength = self._between(exponent), strength_of(exponent)
+            self.solutions[exponent] = self.problem.fit(strength, start, ROUGHLY, self.before)
+        return self.problem.linear(self.solutions[exponent])
+
+    def _between(self, exponent: int) -> np.ndarray | None:
+        below = max((e for e in self.solutions if e < exponent), default=None)
+        above = min((e for e in self.solutions if e > exponent), default=None)
+        if below is None or above is None:
+            nearest = above if below is None else below
+            return None if nearest is None else self.solutions[nearest]
+        share = np.float32((exponent - below) / (above - below))
+        return np.asarray((1 - share) * self.solutions[below] + share * self.solutions[above])
+
+
 def _chosen(train: Features, classes: int, validation: Features) -> tuple[int, dict[float, float], Linear]:
     """(the best exponent, what `_merit` says of each strength, nearly the classifier at the best)."""
     _check(train)
-    problem = regression(train.rows, train.targets, classes)
-    solutions: dict[int, np.ndarray] = {}
+    path = RegularisationPath(regression(train.rows, train.targets, classes))
     tried: dict[float, float] = {}
 
     def score(exponent: int) -> tuple[float, float]:
-        solutions[exponent] = problem.fit(strength_of(exponent), _between(solutions, exponent), ROUGHLY)
-        tried[strength_of(exponent)], loss = _merit(problem.linear(solutions[exponent]), validation)
+        tried[strength_of(exponent)], loss = _merit(path.linear(exponent), validation)
         return tried[strength_of(exponent)], -loss
 
     best = sweep(score)
-    return best, dict(sorted(tried.items())), problem.linear(solutions[best])
+    return best, dict(sorted(tried.items())), path.linear(best)
 
 
 def _merit(linear: Linear, validation: Features) -> tuple[float, float]:
@@ -119,17 +141,6 @@ def _merit(linear: Linear, validation: Features) -> tuple[float, float]:
     if targets.ndim == 2:
         return mean_average_precision(logits, targets), binary_cross_entropy(logits, targets)[0]
     return float((logits.argmax(axis=1) == targets).mean()), cross_entropy(logits, targets)[0]
-
-
-def _between(solutions: dict[int, np.ndarray], exponent: int) -> np.ndarray | None:
-    """Where to begin: the solution changes smoothly with the exponent, so on the line between its two neighbours."""
-    below = max((e for e in solutions if e < exponent), default=None)
-    above = min((e for e in solutions if e > exponent), default=None)
-    if below is None or above is None:
-        nearest = above if below is None else below
-        return None if nearest is None else solutions[nearest]
-    share = np.float32((exponent - below) / (above - below))
-    return np.asarray((1 - share) * solutions[below] + share * solutions[above])
 
 
 def _fitted(data: Features, classes: int, exponent: int, near: Linear) -> Linear:

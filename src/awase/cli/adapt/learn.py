@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from awase.learning.adaptation.task import Pairs, Task
 
 
+CHANGE_WEIGHTS = ("lora", "full")
+
+
 def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser("learn", help="learn from a data set (the word may be left out)")
     add_data_flags(parser)
@@ -86,6 +89,13 @@ def _name(given: argparse.Namespace) -> str:
     name = "inversion" if given.word is not None else name
     if given.coarse and name != "inversion":
         raise UsageError("--coarse goes with --method inversion or --word")
+    if given.open and name != "auto":
+        raise UsageError(f"--open tells auto what to choose among, and it is {name} that learns; leave --open out")
+    if given.curve and name not in ("auto", *CHANGE_WEIGHTS):
+        raise UsageError(
+            f"--curve goes back from weights that changed, and {name} changes none; leave it out, or take "
+            f"{' or '.join(CHANGE_WEIGHTS)}"
+        )
     return name
 
 

@@ -168,6 +168,7 @@ def classes(
     _warn_of_equal_names(train, chosen)
     if shots is not None:
         train = few(train, shots, seed)
+        _warn_of_fewer(train, shots)
         validation = validation and few(validation, min(shots, FEW_FOR_VALIDATION), seed)
     return Task(train, validation, chosen, sentences_for(train, chosen, templates)[1], seed)
 
@@ -243,6 +244,17 @@ def _warn_of_equal_names(data: Labelled, language: str) -> None:
     for name, keys in owners.items():
         if len(keys) > 1:
             warnings.warn(f"{data.name}: the classes {' and '.join(keys)} have one name, {name!r}", stacklevel=3)
+
+
+def _warn_of_fewer(drawn: Labelled, shots: int) -> None:
+    sizes = np.bincount(drawn.targets, minlength=len(drawn.keys))
+    if fewer := int((sizes < shots).sum()):
+        least = int(sizes.argmin())
+        warnings.warn(
+            f"{drawn.name}: {fewer} of {len(sizes)} classes have fewer than {shots} training pictures (the least: "
+            f"{drawn.keys[least]}, {sizes[least]}); all of theirs are used",
+            stacklevel=3,
+        )
 
 
 def _refuse_empty_classes(keys: Sequence[str], targets: np.ndarray, name: str) -> None:
