@@ -110,17 +110,17 @@ def with_features(count: int) -> tuple[Features, Head]:
 
 def test_an_anchored_probe_is_the_names_under_a_heavy_penalty_and_a_plain_probe_without_them() -> None:
     support, names = with_features(60)
-    held_down = _Anchored(support, names).fitted(1.0, 1e12).logits(support.rows)
+    held_down = _Anchored(support, names).linear(1.0, 96, 1e-12).logits(support.rows)
     expected = names.logits(support.rows[:, 8:])
     np.testing.assert_allclose(softmax(held_down), softmax(expected + held_down.mean(0) - expected.mean(0)), atol=1e-6)
-    alone = _Anchored(support, names).fitted(0.0, 10**0.5).logits(support.rows)
+    alone = _Anchored(support, names).linear(0.0, 4, 1e-12).logits(support.rows)
     sklearn = LogisticRegression(C=10**-0.5, tol=1e-10, max_iter=5000).fit(support.rows[:, :8], support.targets)
     np.testing.assert_allclose(softmax(alone), sklearn.predict_proba(support.rows[:, :8]), atol=1e-5)
 
 
 def test_an_anchored_probe_is_the_minimum_that_torch_finds() -> None:
     support, names = with_features(60)
-    linear = _Anchored(support, names).fitted(0.5, 10**0.5)
+    linear = _Anchored(support, names).linear(0.5, 4, 1e-14)
     x, known = (torch.from_numpy(part) for part in (support.rows[:, :8], names.logits(support.rows[:, 8:])))
     w, b = torch.zeros(8, C, dtype=torch.double, requires_grad=True), torch.zeros(C, dtype=torch.double)
     optimiser = torch.optim.LBFGS([w, b.requires_grad_()], max_iter=2000, tolerance_grad=1e-12, tolerance_change=1e-16)

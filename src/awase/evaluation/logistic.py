@@ -62,19 +62,18 @@ class Regression:
     def fit(
         self,
         strength: float,
-        start: np.ndarray | None = None,
         promise: float = PROMISE,
         before: np.ndarray | None = None,
     ) -> np.ndarray:
-        """The solution at a strength > 0, begun from zero or from another solution; as close as `promise` says.
+        """The solution at a strength > 0, begun from zero; as close as `promise` says.
 
         before: (N, C) logits that are known already, to which those of the solution are added."""
-        weights = np.zeros((self.points.shape[1], self.classes), self.points.dtype) if start is None else start
+        weights = np.zeros((self.points.shape[1], self.classes), self.points.dtype)
         penalty = np.full((len(weights), 1), strength / len(self.points), self.points.dtype)
         penalty[-1] = 0
-        logits = self.points @ weights
+        logits = np.zeros((len(self.points), self.classes), self.points.dtype)
         if before is not None:
-            logits = logits + before.astype(logits.dtype)
+            logits += before
         loss, residuals = self.loss(logits)
         loss += dot(penalty * weights, weights) / 2
         gradient = self.points.T @ residuals + penalty * weights
@@ -106,11 +105,6 @@ class Regression:
         """The solution as a function of the features as they were given."""
         weights = self.axes @ solution[:-1]
         return Linear(weights, solution[-1] - self.centre @ weights)
-
-    def solution(self, linear: Linear) -> np.ndarray:
-        """The inverse of `linear`, up to what lies outside the pictures' span: where to begin from another fit."""
-        bias = linear.bias + self.centre @ linear.weights
-        return np.asarray(np.concatenate([self.axes.T @ linear.weights, bias[None]]), self.points.dtype)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from awase.adapter import Adapter
 from awase.clip import Clip
 from awase.encoding.heads import Head
 from awase.errors import UsageError
-from awase.evaluation.logistic import Linear, regression
-from awase.evaluation.probes import Features, RegularisationPath, strength_of, sweep
+from awase.evaluation.logistic import ROUGHLY, Linear, regression
+from awase.evaluation.probes import Features, strength_of, sweep
 from awase.learning.adaptation.holding_out import Answers, judged, rounds
 from awase.learning.adaptation.linear_probe import FINELY, UNSURE
 from awase.learning.adaptation.method import Report, head_adapter, silent
@@ -45,12 +45,10 @@ class AnchoredProbe:
         support, names = task.rows(clip, "both", report), task.zero_shot(clip)
         held_out = rounds(support, task.validation_rows(clip, "both"), task.seed)
         problems = [_Anchored(support[kept], names) for kept, _ in held_out]
-        paths = {share: [problem.path(share) for problem in problems] for share in self.shares}
 
         def answers(share: float, exponent: int) -> list[Answers]:
-            tried = [path.linear(exponent) for path in paths[share]]
-            heads = [problem.beside(linear, share) for problem, linear in zip(problems, tried, strict=True)]
-            return [(one.logits(held.rows), held.targets) for one, (_, held) in zip(heads, held_out, strict=True)]
+            linear = [problem.linear(share, exponent, ROUGHLY) for problem in problems]
+            return [(one.logits(held.rows), held.targets) for one, (_, held) in zip(linear, held_out, strict=True)]
 
         def strength_for(share: float) -> int:
             return sweep(lambda exponent: judged(answers(share, exponent)))
@@ -58,7 +56,7 @@ class AnchoredProbe:
         tried = [(share, strength_for(share)) for share in self.shares if held_out]
         share, exponent = max(tried, key=lambda one: judged(answers(*one)), default=(self.shares[0], UNSURE))
         precise = Features(support.rows.astype(np.float64), support.targets)
-        linear = _Anchored(precise, names).fitted(share, strength_of(exponent))
+        linear = _Anchored(precise, names).linear(share, exponent, FINELY)
         weights, bias = (np.asarray(part, np.float32) for part in (linear.weights, linear.bias))
         head = Head(task.keys, task.names, "both", weights, bias)
         figures = {"share": share, "strength": strength_of(exponent)}
@@ -73,14 +71,8 @@ class _Anchored:
         self.names, self.known = names, names.logits(support.rows[:, width:])
         self.regression = regression(support.rows[:, :width], support.targets, len(names.keys))
 
-    def path(self, share: float) -> RegularisationPath:
-        """What is learned beside this share of the names, strength by strength."""
-        return RegularisationPath(self.regression, share * self.known)
-
-    def beside(self, learned: Linear, share: float) -> Linear:
-        """Logits of such rows: the share of the names, and what was learned beside it."""
+    def linear(self, share: float, exponent: int, promise: float) -> Linear:
+        """Logits of such rows: the share of the names, and what is learned beside it."""
+        solution = self.regression.fit(strength_of(exponent), promise=promise, before=share * self.known)
+        learned = self.regression.linear(solution)
         return Linear(np.concatenate([learned.weights, share * self.names.weights]), learned.bias)
-
-    def fitted(self, share: float, strength: float) -> Linear:
-        solution = self.regression.fit(strength, promise=FINELY, before=share * self.known)
-        return self.beside(self.regression.linear(solution), share)

@@ -14,8 +14,8 @@ import numpy as np
 from awase.adapter import Adapter
 from awase.clip import Clip
 from awase.encoding.heads import Head, Reads
-from awase.evaluation.logistic import Linear, regression
-from awase.evaluation.probes import Features, RegularisationPath, strength_of, sweep
+from awase.evaluation.logistic import ROUGHLY, Linear, regression
+from awase.evaluation.probes import Features, strength_of, sweep
 from awase.learning.adaptation.holding_out import Answers, judged, rounds
 from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
@@ -37,12 +37,11 @@ class LinearProbe:
     def fit(self, clip: Clip, task: Task, report: Report = silent, folder: Path | None = None) -> Adapter:
         support = task.rows(clip, self.reads, report)
         held_out = rounds(support, task.validation_rows(clip, self.reads), task.seed)
-        parts = [support[kept] for kept, _ in held_out]
-        paths = [RegularisationPath(regression(part.rows, part.targets, len(task.keys))) for part in parts]
+        problems = [regression(support.rows[kept], support.targets[kept], len(task.keys)) for kept, _ in held_out]
 
         def answers(exponent: int) -> list[Answers]:
-            tried = [path.linear(exponent) for path in paths]
-            return [(one.logits(held.rows), held.targets) for one, (_, held) in zip(tried, held_out, strict=True)]
+            solved = [problem.linear(problem.fit(strength_of(exponent), promise=ROUGHLY)) for problem in problems]
+            return [(one.logits(held.rows), held.targets) for one, (_, held) in zip(solved, held_out, strict=True)]
 
         best = sweep(lambda exponent: judged(answers(exponent))) if held_out else UNSURE
         linear = fitted(support, len(task.keys), strength_of(best))
