@@ -241,7 +241,7 @@ def test_a_trained_cache_follows_torchs_adamw() -> None:
 @pytest.mark.parametrize("strength", [0.1, 1.0, 10.0])
 def test_the_linear_probe_is_scikit_learns(strength: float) -> None:
     support, asked = made(60)[0], made(40, 1)[0]
-    ours = fitted(support, C, strength)
+    ours = fitted(support, C, strength, promise=1e-12)
     theirs = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=5000).fit(
         support.rows.astype(np.float64), support.targets
     )

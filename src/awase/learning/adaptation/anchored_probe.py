@@ -19,10 +19,10 @@ from awase.adapter import Adapter
 from awase.clip import Clip
 from awase.encoding.heads import Head
 from awase.errors import UsageError
-from awase.evaluation.logistic import ROUGHLY, Linear, regression
+from awase.evaluation.logistic import PROMISE, ROUGHLY, Linear, regression
 from awase.evaluation.probes import Features, strength_of, sweep
 from awase.learning.adaptation.holding_out import Answers, judged, rounds
-from awase.learning.adaptation.linear_probe import FINELY, UNSURE
+from awase.learning.adaptation.linear_probe import UNSURE
 from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
 
@@ -56,7 +56,7 @@ class AnchoredProbe:
         tried = [(share, strength_for(share)) for share in self.shares if held_out]
         share, exponent = max(tried, key=lambda one: judged(answers(*one)), default=(self.shares[0], UNSURE))
         precise = Features(support.rows.astype(np.float64), support.targets)
-        linear = _Anchored(precise, names).linear(share, exponent, FINELY)
+        linear = _Anchored(precise, names).linear(share, exponent, PROMISE)
         weights, bias = (np.asarray(part, np.float32) for part in (linear.weights, linear.bias))
         head = Head(task.keys, task.names, "both", weights, bias)
         figures = {"share": share, "strength": strength_of(exponent)}

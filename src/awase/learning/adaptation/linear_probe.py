@@ -14,13 +14,12 @@ import numpy as np
 from awase.adapter import Adapter
 from awase.clip import Clip
 from awase.encoding.heads import Head, Reads
-from awase.evaluation.logistic import ROUGHLY, Linear, regression
+from awase.evaluation.logistic import PROMISE, ROUGHLY, Linear, regression
 from awase.evaluation.probes import Features, strength_of, sweep
 from awase.learning.adaptation.holding_out import Answers, judged, rounds
 from awase.learning.adaptation.method import Report, head_adapter, silent
 from awase.learning.adaptation.task import Task
 
-FINELY = 1e-12  # nats that a further step has to promise
 UNSURE = 0  # exponent of the strength where nothing can be held out: a strength of 1 is scikit-learn's default
 
 
@@ -49,8 +48,11 @@ class LinearProbe:
         return head_adapter(self, clip, task, head, answers(best), {"strength": strength_of(best)})
 
 
-def fitted(support: Features, classes: int, strength: float) -> Linear:
-    """scikit-learn's LogisticRegression(C=1 / strength) on (N, F) rows, in double precision."""
+def fitted(support: Features, classes: int, strength: float, promise: float = PROMISE) -> Linear:
+    """scikit-learn's LogisticRegression(C=1 / strength) on (N, F) rows, in double precision.
+
+    promise: in nats, as for `Regression.fit`. No finer than the fits that chose the strength need it be: where that is
+    weak the loss is flat, and to go on to its very end is worse on new pictures."""
     problem = regression(support.rows.astype(np.float64), support.targets, classes)
-    linear = problem.linear(problem.fit(strength, promise=FINELY))
+    linear = problem.linear(problem.fit(strength, promise))
     return Linear(linear.weights.astype(np.float32), linear.bias.astype(np.float32))
