@@ -358,7 +358,7 @@ def test_what_nothing_beats_is_zero_shot_and_what_cannot_be_judged_is_the_carefu
     assert found.name == "zero-shot"
     assert "none beats zero-shot" in found.reason
     alone = choose(clip, classes(coloured("train", 6), None, shots=1))
-    assert alone.name == "clap"
+    assert alone.name == "anchored-probe"
     assert "one picture of each class" in alone.reason
 
 

@@ -29,7 +29,7 @@ from awase.learning.adaptation.task import Pairs, Task, some
 
 NOTHING = "zero-shot"
 MANY = 2000  # training pictures from which a cache is too long, and training a tower pays on a machine with a GPU
-UNJUDGED = "clap"  # where nothing can be held out: it needs no choices, and begins at zero-shot
+UNJUDGED = "anchored-probe"  # where nothing can be held out: it is near zero-shot unless pictures say otherwise
 
 
 @dataclass(frozen=True)
