@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -240,6 +242,18 @@ def test_num_batches_tracked_may_be_missing(made: Made, tmp_path: Path) -> None:
     kept = {name: t.read() for name, t in read_safetensors(file).items() if "num_batches_tracked" not in name}
     write_safetensors(file, kept)
     assert open_checkpoint(tmp_path / "old").load()["image.bn1.num_batches_tracked"] == 0
+
+
+def test_weights_that_find_no_room_leave_no_file(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"m\.safetensors") as refused:
+            write_safetensors(tmp_path / "m.safetensors", {"weight": np.zeros(4096, np.float32)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
 
 
 def test_written_clip_tokenizer_is_clips(tmp_path: Path) -> None:

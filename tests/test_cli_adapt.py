@@ -196,6 +196,7 @@ def test_bad_data_are_told_in_a_line(data: Path, tmp_path: Path, capsys: pytest.
         ("told", ["--train", "dev", "--column", "c"], "no column 'c' of classes, only sentences"),
         ("told", ["--train", "dev", "--captions", "c", "--method", "cache"], "columns of sentences are captions"),
         ("told", ["--train", "dev", "--method", "cache"], "here are sentences"),
+        ("told", ["--train", "dev", "--captions", "captions", "--shots", "2"], "leave --shots out"),
         ("colours", ["--captions", "c", "--method", "cache"], "no sentences for --captions c"),
         ("colours/train/red", ["--method", "cache"], "neither classes nor sentences"),
     ],
@@ -209,6 +210,20 @@ def test_what_the_data_lack_is_said(
     code, _, err = printed(capsys, "adapt", "compare", data / "told", "--out", tmp_path / "run")
     assert code == 2
     assert "sentences and no classes" in err
+
+
+def test_an_interrupt_while_measuring_says_that_the_adapter_is_there(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("awase.learning.adaptation.retention.retention", interrupted)
+    out = tmp_path / "learned"
+    code, _, err = printed(capsys, "adapt", data / "colours", "--method", "cache", "--model", model, "--out", out)
+    assert code == 130
+    assert f"interrupted: {out} is written and whole" in err
+    assert read_adapter(out).head is not None
 
 
 def test_an_adapter_of_another_model_is_refused(

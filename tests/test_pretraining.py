@@ -147,6 +147,9 @@ def test_a_recipe_is_read_with_its_changes(tmp_path: Path) -> None:
         ("schedule.rate=0", "a schedule needs"),
         ("schedule.rate=nan", "a schedule needs"),
         ("schedule.decay=inf", "a schedule needs"),
+        ("schedule.betas=[0.9]", "expected 2 values"),
+        ("seed=-1", "the seed -1"),
+        ("watch.every=-3", "watch.every counts steps"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(tmp_path: Path, change: str, said: str) -> None:
@@ -283,7 +286,7 @@ def test_an_unreadable_picture_is_named_and_another_taken(squares: Path, tmp_pat
     assert len(batch.pixels) == 8
     assert [error.source for error in made.told] == [str(bad)]  # type: ignore[attr-defined]
     source.pictures[:] = [bad] * 40  # type: ignore[index]
-    with pytest.raises(DataError, match=r"pictures cannot be read, and at most 1\.0%"):
+    with pytest.raises(DataError, match=r"times a picture could not be read, and at most 1\.0%"):
         made(100)
 
 
@@ -343,6 +346,8 @@ def test_a_run_that_cannot_end_well_does_not_begin(
     """Told before the first step: what is missing for the last one, too."""
     odd = {**ARCHITECTURE, "image": {**ARCHITECTURE["image"], "heads": 3}}
     small = {**ARCHITECTURE, "text": {**ARCHITECTURE["text"], "vocabulary": 100}}
+    larger = {**ARCHITECTURE, "preprocessing": {**ARCHITECTURE["preprocessing"], "size": 32}}
+    longer = {**ARCHITECTURE, "text_rule": {**ARCHITECTURE["text_rule"], "context": 20}}
     one = (PairSet(str(squares)),)
     spoiled = _with_nan(tmp_path / "nan", pretrain(recipe(squares, 1), tmp_path / "first"))
     gone = str(tmp_path / "shards")
@@ -355,6 +360,8 @@ def test_a_run_that_cannot_end_well_does_not_begin(
         ({"model": Model(architecture=ARCHITECTURE, locked=("imge.",))}, "begins with 'imge.'"),
         ({"model": Model(architecture=odd)}, "sizes do not fit together"),
         ({"model": Model(architecture=small)}, "sizes do not fit together"),
+        ({"model": Model(architecture=larger)}, "image.image_size is 16 and preprocessing.size 32"),
+        ({"model": Model(architecture=longer)}, "sizes do not fit together"),
         ({"model": Model(architecture={**ARCHITECTURE, "dimension": -1})}, "can be built"),
         ({"model": Model(architecture={**ARCHITECTURE, "image": {"kind": "Wish"}})}, "'Wish' is missing, unknown"),
         ({"model": Model(checkpoint=spoiled)}, "logit_scale holds numbers that are not finite"),

@@ -140,7 +140,8 @@ class Keeper:
         different = [f"{n} was {old.get(n)}, now {new.get(n)}" for n in {**old, **new} if old.get(n) != new.get(n)]
         if different:
             raise UsageError(
-                f"{folder} holds another run: {'; '.join(different)}. Give the settings of then, or another folder"
+                f"{folder} holds another run: {'; '.join(different)}. Give the settings of then, name another folder, "
+                "or delete this one"
             )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

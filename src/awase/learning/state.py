@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from awase.encoding.checkpoints.safetensors_file import os_error
 from awase.errors import CheckpointError, UsageError
 from awase.learning.averaging import Average
 from awase.learning.checksums import checksum, note_checksums, refuse_changed
@@ -127,7 +128,7 @@ def _save_file(partial: Path, tensors: Mapping[str, Tensor], facts: Facts) -> No
         save_file({n: t.contiguous() for n, t in tensors.items()}, partial, header)
     except SafetensorError as problem:  # which is no OSError when the disk is full
         partial.unlink(missing_ok=True)
-        raise OSError(f"{partial}: {problem}") from problem
+        raise os_error(problem, partial) from problem
     _flush(partial)
 
 

@@ -73,7 +73,12 @@ def run(given: argparse.Namespace) -> int:
         with _training_folder(given.out) as folder:
             choice = _learned(given, clip, task, made, move, folder)
             write_adapter(choice.adapter, given.out)
-        panel = _panel(given, clip, task, target, probes, choice, move)
+        try:
+            panel = _panel(given, clip, task, target, probes, choice, move)
+        except KeyboardInterrupt as stopped:
+            raise KeyboardInterrupt(
+                f"{given.out} is written and whole; what it cost elsewhere was not measured to the end"
+            ) from stopped
     if given.json:
         _print(given, choice, panel, sorted(task.unreadable))
     else:
@@ -133,6 +138,8 @@ def _task(given: argparse.Namespace, name: str) -> tuple[Task | Pairs, Probe | N
         return concept(pictures, given.word, given.seed), None
     if given.captions or not holds_classes(given):
         pairs = Pairs(*open_captioned_splits(given), given.seed)
+        if given.shots:
+            raise UsageError("--shots draws pictures of each class, and sentences are learned here; leave --shots out")
         if name != "auto" and name not in FOR_SENTENCES:
             raise UsageError(
                 f"{name} learns classes, and here are sentences; {' and '.join(FOR_SENTENCES)} learn from those"

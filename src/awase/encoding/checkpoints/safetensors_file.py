@@ -6,8 +6,11 @@ tensors end to end. The limits are far below the format's own 100 MB: the larges
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -61,13 +64,25 @@ def read_safetensors(file: Path) -> Weights:
 
 def write_safetensors(file: Path, tensors: dict[str, np.ndarray]) -> None:
     """Writes tensors as they are (float32, float16, int8, int64), with the metadata that transformers looks for."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     whole = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in tensors.items()}
     file.touch()
     permissions = file.stat().st_mode
-    save_file(whole, file, {"format": "pt"})
+    try:
+        save_file(whole, file, {"format": "pt"})
+    except SafetensorError as problem:  # which is no OSError when the disk is full
+        file.unlink()
+        raise os_error(problem, file) from problem
     file.chmod(permissions)  # the library makes its files private
+
+
+def os_error(problem: Exception, file: Path) -> OSError:
+    """What the library says of a disk that is full, as Python would."""
+    code = re.search(r"os error (\d+)", str(problem))
+    number = int(code[1]) if code else errno.EIO
+    return OSError(number, os.strerror(number), str(file))
 
 
 def _header(file: Path, text: bytes) -> dict[str, Any]:

@@ -72,12 +72,14 @@ def choose(
     tried = _table(judged)
     best = tried[0].name if tried else UNJUDGED if UNJUDGED in names else NOTHING
     adapter = method(best).fit(clip, task, report, _inside(folder, best))
+    if not tried:
+        why += f"; {best}, for with one picture of each class none can be held out to choose on"
     return _chosen(best, why, tried, adapter)
 
 
 def candidates(clip: Clip, task: Task, open_labels: bool) -> tuple[list[str], str]:
     """Names of methods, zero-shot first, and the advice that names them."""
-    count = len(task.train)
+    count = len(task.readable(clip))
     why = f"{count:,} pictures of {len(task.keys)} classes"
     if open_labels:
         names, why = ["prompt", "lora"], f"{why}, and names yet to come: words and towers learn, not a classifier"
@@ -155,7 +157,7 @@ def _table(judged: Mapping[str, np.ndarray]) -> tuple[Tried, ...]:
 
 def _chosen(name: str, why: str, tried: tuple[Tried, ...], adapter: Adapter) -> Choice:
     if not tried:
-        reason = f"{why}; {name}, for with one picture of each class none can be held out to choose on"
+        reason = why
     elif name == NOTHING:
         reason = f"{why}; none beats zero-shot, {tried[0].accuracy:.1%} of {tried[0].n} pictures held out"
     else:

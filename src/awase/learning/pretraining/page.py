@@ -95,14 +95,16 @@ def _measured(measured: list[dict[str, Any]]) -> Iterator[str]:
         yield f'<h2>Measured on the way</h2><div class="charts">{charts}</div>'
     for (task, data, split), mine in sets.items():
         yield table(f"{titled(task)}: {data}, {split}, after {mine[-1]['step']:,} steps", list(_whole(mine[-1])))
+        yield from (f"<p>{text(note)}</p>" for note in mine[-1]["notes"])
 
 
 def _progress(data: str, split: str, mine: list[dict[str, Any]]) -> str:
     """Charts of one set's main measures, with what was reached."""
-    found, n = "", mine[-1]["n"]
+    found = ""
     for measure in (name for name in MEASURES if name in mine[-1]["metrics"]):
         reached = (
-            f"{written(mine[-1]['metrics'][measure])}, {written_interval(mine[-1]['intervals'][measure])}, n = {n:,}"
+            f"{written(mine[-1]['metrics'][measure])}, {written_interval(mine[-1]['intervals'][measure])}, "
+            f"n = {_count(mine[-1], measure):,}"
         )
         chart = trend([(line["step"], line["metrics"][measure]) for line in mine], "step")
         found += _figure(f"{data}, {split}: {word_for(measure).name} {reached}", chart)
@@ -115,7 +117,12 @@ def _whole(line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if ", " not in name:
             word, interval = word_for(name), line["intervals"].get(name)
             said = {"measure": word.name, "value": written(value, word.share)}
-            yield {**said, "95 % interval": written_interval(interval, word.share), "n": line["n"]}
+            yield {**said, "95 % interval": written_interval(interval, word.share), "n": _count(line, name)}
+
+
+def _count(line: Mapping[str, Any], measure: str) -> int:
+    """How many items a measure is over, which may be sentences of fewer pictures."""
+    return int(line["counts"].get(measure, line["n"]))
 
 
 def _failures(log: list[dict[str, Any]]) -> Iterator[str]:

@@ -249,8 +249,8 @@ class Pairs:
                     break
             place = Place(place.source, int(chance.integers(len(place.source))), place.chance)
         raise DataError(
-            f"{self.bad} of {self.seen} pictures cannot be read, and at most {self.data.bad:.1%} may be (data.bad): "
-            f"unreadable.jsonl names them; the last was {name_of(place.source.pictures[place.index])}"
+            f"{self.bad} of {self.seen} times a picture could not be read, and at most {self.data.bad:.1%} may be so "
+            f"(data.bad): unreadable.jsonl names them; the last was {name_of(place.source.pictures[place.index])}"
         )
 
     def _square(self, picture: Picture, size: int, chance: np.random.Generator) -> np.ndarray:

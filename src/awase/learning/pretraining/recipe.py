@@ -1,5 +1,5 @@
 """A pretraining run as data: what is trained, on what, how. A TOML file has these fields as its tables and keys;
-`--set optimizer.rate=1e-3` changes one of them. A setting that does not exist is an error."""
+`--set schedule.rate=1e-3` changes one of them. A setting that does not exist is an error."""
 
 from __future__ import annotations
 
@@ -146,6 +146,10 @@ class Watch:
     wandb: str | None = None
     """Project of Weights & Biases that the curves are sent to; none sends nothing."""
 
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise UsageError(f"watch.every counts steps, from 0: {self.every}")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -164,6 +168,10 @@ class Recipe:
     """Decay of a moving average of the weights, which is then the model that is written; none writes the last ones."""
     shard: bool = False
     """Under torchrun: whether weights are split among the processes (FSDP2) rather than held by each."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"the seed {self.seed}: a whole number from 0 is expected")
 
     def quick(self) -> Recipe:
         """The same run in four steps of eight pairs from each set: to see that it works."""
@@ -229,6 +237,8 @@ def _built(kind: Any, values: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, values, where)
     if origin is tuple and isinstance(values, list):
+        if inside[-1] is not ... and len(values) != len(inside):
+            raise UsageError(f"{where} is {values!r}; expected {len(inside)} values")
         return tuple(_built(inside[0], value, f"{where}[{i}]") for i, value in enumerate(values))
     if origin in (typing.Union, types.UnionType):
         fitting = [option for option in inside if _fits(option, values)]

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from awase.encoding.checkpoints import Checkpoint, in_memory
 from awase.encoding.checkpoints.checkpoint import named
-from awase.encoding.families import Architecture, from_json
+from awase.encoding.families import TOWERS, Architecture, from_json
 from awase.encoding.published import PUBLISHED
 from awase.encoding.tokenizers import Tokenizer, open_tokenizer
 from awase.encoding.towers import Towers, initialise, load_towers
@@ -71,12 +71,15 @@ def _built(architecture: Architecture) -> Towers:
 @torch.no_grad()
 def _try(towers: Towers, tokenizer: Tokenizer, source: str) -> None:
     """Refuses sizes that do not fit together, and weights with which nothing can begin."""
-    size = towers.architecture.preprocessing.size
-    tokens = tokenizer(["a"])
+    architecture, size = towers.architecture, towers.architecture.preprocessing.size
+    if (side := getattr(architecture.image, "image_size", 0) or size) != size:
+        raise UsageError(f"{source}: image.image_size is {side} and preprocessing.size {size}; give both the same")
     towers.eval()
     try:
         towers.image(torch.zeros(1, 3, size, size))
-        towers.text(torch.tensor(tokens.ids), torch.tensor(tokens.ends))
+        for sentence in ("a", "a " * architecture.text_rule.context):  # as short and as long as they get
+            tokens = tokenizer([sentence])
+            towers.text(torch.tensor(tokens.ids), torch.tensor(tokens.ends))
     except (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError) as problem:
         raise UsageError(f"{source}: its sizes do not fit together: {problem}") from problem
     if spoiled := [name for name, weight in towers.named_parameters() if not weight.isfinite().all()]:
@@ -88,7 +91,11 @@ def _architecture(described: str | Mapping[str, object] | None) -> Architecture:
         try:
             return from_json({"name": "own", **described})
         except CheckpointError as problem:
-            raise UsageError(f"model.architecture: {problem.__cause__} is missing, unknown or misplaced") from problem
+            kinds = ", ".join(tower.__name__ for tower in TOWERS)
+            raise UsageError(
+                f"model.architecture: {problem.__cause__} is missing, unknown or misplaced; it is a table as "
+                f"awase's own config.json has it, and kinds of towers are {kinds}"
+            ) from problem
     if described not in PUBLISHED:
         raise UsageError(f"no architecture is called {described!r}; there are {', '.join(PUBLISHED)}")
     return PUBLISHED[described]
