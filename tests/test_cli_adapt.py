@@ -593,9 +593,9 @@ def test_a_method_that_does_not_apply_is_told_and_one_that_fails_stops_nothing(
 def test_a_comparison_is_of_one_model_and_one_set(clip: Clip, tmp_path: Path) -> None:
     plan = Plan(("zero-shot",), (1,), seeds=1)
     compare_methods(clip, coloured("train", 2), coloured("val", 6), plan, tmp_path / "run")
-    with pytest.raises(UsageError, match="other data"):
+    with pytest.raises(UsageError, match="its data differ"):
         compare_methods(clip, coloured("train", 3), coloured("val", 6), plan, tmp_path / "run")
-    with pytest.raises(UsageError, match="other words"):
+    with pytest.raises(UsageError, match="its templates differ"):
         compare_methods(
             clip, coloured("train", 2), coloured("val", 6), replace(plan, templates=("a {}",)), tmp_path / "run"
         )

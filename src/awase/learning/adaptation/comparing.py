@@ -192,9 +192,11 @@ def _open(folder: Path, clip: Clip, plan: Plan, splits: Sequence[Labelled]) -> N
     asked = {"language": plan.language, "templates": plan.templates}
     stamp = plain({"schema": SCHEMA, "model": clip.stamp(), "data": [data_hash(split) for split in splits], **asked})
     if known.is_file():
-        if json.loads(known.read_text("utf-8")) != stamp:
+        before = json.loads(known.read_text("utf-8"))
+        if different := [part for part in stamp if before.get(part) != stamp[part]]:
             raise UsageError(
-                f"{folder} holds a comparison of another model, of other data or in other words; give another folder"
+                f"{folder} holds another comparison: its {' and '.join(different)} differ from this one's; give another "
+                "folder"
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and holds no comparison; give a new folder")
