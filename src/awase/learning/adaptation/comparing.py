@@ -195,8 +195,8 @@ def _open(folder: Path, clip: Clip, plan: Plan, splits: Sequence[Labelled]) -> N
         before = json.loads(known.read_text("utf-8"))
         if different := [part for part in stamp if before.get(part) != stamp[part]]:
             raise UsageError(
-                f"{folder} holds another comparison: its {' and '.join(different)} differ from this one's; give another "
-                "folder"
+                f"{folder} holds another comparison: its {' and '.join(different)} differ from this one's; "
+                "give another folder"
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty and holds no comparison; give a new folder")
