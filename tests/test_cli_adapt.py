@@ -117,6 +117,8 @@ def test_what_is_learned_classifies_without_labels(
     scores = one_object(capsys, "classify", picture, "--adapter", out)["scores"]
     assert scores[0]["label"] == "red"
     assert len(scores) == 4
+    assert "similarity" not in printed(capsys, "classify", picture, "--adapter", out)[1]  # a head's cosines say nothing
+    assert "similarity" in printed(capsys, "classify", picture, "--adapter", out, "--labels", "red,blue")[1]
     measured = one_object(capsys, "evaluate", "zero-shot", data / "colours", "--adapter", out)
     assert measured["metrics"]["top1"] > 0.9
     assert measured["provenance"]["model"]["head"] == read_adapter(out).head.digest  # type: ignore[union-attr]
@@ -125,9 +127,10 @@ def test_what_is_learned_classifies_without_labels(
 def test_auto_says_what_it_chose_and_why(
     data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["adapt", data / "colours", "--shots", "2", "--seed", "2", "--model", model]
+    given = ["adapt", data / "colours", "--shots", "2", "--seed", "2", "--model", model, "--curve"]
     code, out, err = printed(capsys, *given, "--out", tmp_path / "learned")
     assert code == 0, err
+    assert "there is no curve" in err  # for the towers did not learn
     assert "zero-shot" in out
     assert "8 pictures of 4 classes, a closed set" in out
     tables = out.partition("●")[0].splitlines()

@@ -313,7 +313,15 @@ def test_a_run_learns_and_its_model_needs_no_torch(squares: Path, tmp_path: Path
     assert {"pairs", "scale", "likeness", "gradient", "rate", "seconds"} < set(log[0])
     assert [line["step"] for line in measured] == [30, 60]
     page = (tmp_path / "run" / "run.html").read_text("utf-8")
-    for said in ("60 steps of 16 pairs", "Loss of pairs", "R@5", "Measured on the way", "model.architecture.dimension"):
+    for said in (
+        "60 steps of 16 pairs",
+        "Loss of pairs",
+        "R@5",
+        "Measured on the way",
+        "model.architecture.dimension",
+        "n = 24",
+        "n = 12",
+    ):
         assert said in page
 
 

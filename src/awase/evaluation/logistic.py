@@ -59,12 +59,7 @@ class Regression:
     targets: np.ndarray
     classes: int
 
-    def fit(
-        self,
-        strength: float,
-        promise: float = PROMISE,
-        before: np.ndarray | None = None,
-    ) -> np.ndarray:
+    def fit(self, strength: float, promise: float = PROMISE, before: np.ndarray | None = None) -> np.ndarray:
         """The solution at a strength > 0, begun from zero; as close as `promise` says.
 
         before: (N, C) logits that are known already, to which those of the solution are added."""
