@@ -91,11 +91,11 @@ TEXT = NgramEncoder(
     norm_epsilon=1e-12,
 )
 ARCHITECTURE = Architecture(
-    name="awase-bundled-3",
+    name="awase-bundled-4",
     image=IMAGE,
     text=TEXT,
     dimension=512,
-    preprocessing=Preprocessing(224, mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+    preprocessing=Preprocessing(224, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, enlarge=5.5, least=176),
     text_rule=TextRule("sentencepiece", 128),
     languages=("en", "ja"),
 )

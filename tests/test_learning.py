@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import awase  # noqa: E402
+from awase.clip import unit  # noqa: E402
 from awase.encoding.checkpoints import open_checkpoint  # noqa: E402
 from awase.encoding.checkpoints.checkpoint import Checkpoint, in_memory  # noqa: E402
 from awase.encoding.families import (  # noqa: E402
@@ -177,13 +178,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(steps: int) -> bundled.Recipe:
     gently = {"text.mix": 0.1, "text.dense": 0.1}
-    heads = bundled.Phase(
-        Schedule(steps, 5e-2, factors=gently), {"squares": 4}, named=24, sets=1, translated=3, restrained=5, dropout=0.0
-    )
+    told = {"translated": 3, "restrained": 5, "dropout": 0.0, "concept_gain": 0.5}
+    heads = bundled.Phase(Schedule(steps, 5e-2, factors=gently), {"squares": 4}, named=24, sets=1, **told)
     few = Schedule(max(steps // 8, 2), 1e-3, factors=gently)
     rivals = {"unnamed": ("squares",), "unnamed_weight": 0.05}
     blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, clear_weight=0.1, **rivals)
-    return bundled.Recipe((heads,), (blocks, blocks), concept_gain=0.5, written_gain=0.6, kind_weight=0.5, average=0.5)
+    last = dataclasses.replace(heads, schedule=few, concept_gain=0.6, whitening=0.2)
+    return bundled.Recipe((heads,), (blocks, blocks), last, kind_weight=0.5, average=0.5)
 
 
 def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepared: Path, tmp_path: Path) -> None:
@@ -195,13 +196,14 @@ def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepare
     for words in (list(COLOURS), [f"{JAPANESE[c]}の写真" for c in COLOURS]):
         answers = (pictures @ clip.encode_texts(words).T).argmax(1)
         assert (answers == labels).mean() > 0.7, words  # chance: 0.25
-    # The concepts are the names, and half as much what they are kinds of, as the stored text tower says them.
+    # The concepts are the names, and half as much what they are kinds of, as the stored text tower says them; whitened.
     tensors = clip.checkpoint.load()
-    names = np.stack([clip.encode_texts([c, f"{JAPANESE[c]}の写真"]).sum(0) for c in COLOURS])
-    kinds = np.stack([*names[:2], *2 * [clip.encode_texts(["a colour", "色"]).sum(0)]])
-    concepts = names + 0.5 * kinds
-    concepts /= np.linalg.norm(concepts, axis=1, keepdims=True)
-    np.testing.assert_allclose(tensors["image.concepts"][1:], concepts, atol=5e-3)
+    names = unit(np.stack([clip.encode_texts([c, f"{JAPANESE[c]}の写真"]).sum(0) for c in ["blue", *COLOURS]]))
+    kinds = np.stack([*names[:3], *2 * [unit(clip.encode_texts(["a colour", "色"]).sum(0))]])
+    _, sizes, right = np.linalg.svd(names)
+    strengths = np.append(sizes**2 / 5, np.zeros(16 - 5)) + 1e-4
+    concepts = unit(unit(names + 0.5 * kinds) @ right.T / strengths**0.2 @ right)
+    np.testing.assert_allclose(tensors["image.concepts"], concepts, atol=5e-3)
     assert float(tensors["image.concept_gain"]) == pytest.approx(0.6, abs=1e-3)
 
 
@@ -264,8 +266,55 @@ def test_as_many_pictures_are_seen_small_as_was_asked_for(prepared: Path) -> Non
     assert 1 not in data.draw_crops(500, 0.0, np.random.default_rng(0))
 
 
+def test_the_last_phase_leaves_the_tower_and_begins_from_the_mean(prepared: Path, tmp_path: Path) -> None:
+    """The whole recipe against its last phase alone, begun from the model that the rest of it writes."""
+    whole = dataclasses.replace(recipe(8), seeds=(0, 1))
+    bundled.make(dataclasses.replace(whole, last=None), prepared, tmp_path / "ends")
+    bundled.make(whole, prepared, tmp_path / "whole")
+    ends, made = (open_checkpoint(tmp_path / name) for name in ("ends", "whole"))
+    before, after = ends.load(), made.load()
+    changed = {name for name, values in before.items() if (after[name] != values).any()}
+    tower = {name for name in before if name.startswith(("image.tuned", "image.blocks", "image.top", "image.stem"))}
+    assert tower
+    assert not changed & tower
+    assert {"image.projection.weight", "text.projection.weight", "image.classifier.weight"} <= changed
+    bundled.make(whole, prepared, tmp_path / "again", ends)
+    again = open_checkpoint(tmp_path / "again").load()
+    for name, values in after.items():  # it began from rounded weights, and from other scales
+        assert np.abs(again[name] - values).max() <= 0.1 * np.abs(values).max() + 1e-3, name
+
+
+def test_the_last_phase_sees_what_the_twins_make(prepared: Path) -> None:
+    data = Prepared(prepared)
+    space = bundled.Space(open_checkpoint(prepared / "start"), data, recipe(2))
+    with torch.no_grad():
+        for weight in space.last_blocks.parameters():
+            weight.mul_(1.1)
+    bundled.keep_tower(space)
+    rows, crops = np.array([3, 40, 7]), np.zeros(3, int)
+    with torch.no_grad():
+        expected = space.last_blocks(data.draw("maps", rows, crops))
+    assert torch.allclose(data.draw("tuned", rows, crops), expected, rtol=2e-3, atol=2e-3)
+    assert not torch.allclose(expected, data.draw("features", rows, crops), rtol=0.05)
+
+
+def test_whitened_names_are_told_apart_more_easily() -> None:
+    chance = torch.Generator().manual_seed(0)
+    names = nn.functional.normalize(torch.randn(40, 8, generator=chance) + 3 * torch.randn(8, generator=chance), dim=-1)
+    assert torch.allclose(bundled.whitener(names, 0.0), torch.eye(8), atol=1e-5)
+    whole = names @ bundled.whitener(names, 0.5)
+    assert torch.allclose(whole.T @ whole / 40, torch.eye(8), atol=0.02)
+    cosines = [
+        (mixed := nn.functional.normalize(names @ bundled.whitener(names, power), dim=-1)) @ mixed.T
+        for power in (0.0, 0.25, 0.5)
+    ]
+    apart = [(found.sum() - 40) / (40 * 39) for found in cosines]
+    assert apart[0] > apart[1] + 0.1 > apart[2] + 0.2
+
+
 def test_what_was_learned_can_be_left_out_of_a_mixture(prepared: Path) -> None:
     space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
+    space.mix_as(recipe(2).ends[0])
     with torch.no_grad():
         space.learned.bias.fill_(50.0)  # certain of what it learned
         features, concepts = torch.rand(2, 48), space.concepts()
@@ -300,7 +349,8 @@ def test_pictures_that_were_not_prepared_are_refused(prepared: Path, tmp_path: P
 
 def test_the_shipped_recipe_is_read_whole() -> None:
     found = bundled.read_recipe(RECIPE)
-    assert [phase.tower for phase in (*found.phases, *found.ends)] == [False, True, True, True]
+    assert found.last
+    assert [phase.tower for phase in (*found.phases, *found.ends, found.last)] == [False, True, True, True, False]
     assert found.ends[2].unnamed == ("flickr8k",)
     assert bundled.quick(found.ends[1]).schedule.steps == 2
 

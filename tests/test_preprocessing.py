@@ -96,6 +96,31 @@ def test_grey_and_palette_pictures_show_the_order_of_resizing_and_conversion() -
     assert not np.array_equal(late, first)
 
 
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [
+        ((32, 32), 176),
+        ((50, 32), 176),
+        ((8, 8), 176),
+        ((36, 300), 198),
+        ((41, 41), 224),
+        ((40, 41), 220),
+        ((300, 200), 224),
+    ],
+)
+def test_a_small_picture_lies_in_a_border_of_the_mean_colour(resize: Resize, size: tuple[int, int], side: int) -> None:
+    row = Preprocessing(224, resize, mean=(0.5, 0.25, 1.0), enlarge=5.5, least=176)
+    image = photograph(*size)
+    square = prepare(image, row)
+    assert square.shape == (224, 224, 3)
+    start = (224 - side) // 2
+    inside = np.zeros((224, 224), bool)
+    inside[start : start + side, start : start + side] = True
+    assert np.array_equal(square[inside], prepare(image, Preprocessing(side, resize)).reshape(-1, 3))
+    assert (square[~inside] == [128, 64, 255]).all()
+
+
 def test_the_result_is_a_writable_array_of_its_own() -> None:
     image = photograph(300, 200)
     square = prepare(image, Preprocessing(224))

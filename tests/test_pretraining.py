@@ -556,7 +556,9 @@ def test_a_model_that_learns_raises_no_alarm() -> None:
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_trains_and_goes_on(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_and_goes_on(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "r.toml"
     architecture = "\n".join(
         f"{key} = {{ {', '.join(f'{k} = {json.dumps(v)}' for k, v in value.items())} }}"
@@ -571,12 +573,19 @@ def test_the_command_trains_and_goes_on(squares: Path, tmp_path: Path, capsys: p
     )
     out = str(tmp_path / "run")
     assert main(["pretrain", str(file), "--out", out]) == 0
-    assert "the model is" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the model is" in told
+    assert re.search(r"step 2 of 2, loss \d+\.\d+, scale \d+\.\d, ", told)  # no terminal, so lines in place of a bar
+    assert "step 1 of 2" not in told  # but not one for every step
     assert main(["pretrain", str(file), "--out", out]) == 2
     assert "--resume auto goes on" in capsys.readouterr().err
     assert main(["pretrain", str(file), "--out", out, "--resume", "auto"]) == 0
     assert main(["pretrain", str(file), "--out", str(tmp_path / "q"), "--quick", "--set", "loss.kind=blocks"]) == 0
     assert len(read_log(tmp_path / "q")) == 4
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", str(file), "--quick"]) == 0
+    assert (tmp_path / "r-quick" / "model").is_dir()
+    assert not (tmp_path / "r").exists()
     assert main(["pretrain", str(file), "--set", "loss.kidn=blocks"]) == 2
     assert "no setting 'kidn'" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from awase.learning.pretraining.recipe import Recipe
 
 Report = Callable[[int, dict[str, float]], None]
+SECONDS_A_LINE = 30.0  # at least, between two lines where there is no terminal
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +34,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--set", action="append", default=[], metavar="T.KEY=V", help="another value, such as schedule.rate=1e-3"
     )
     parser.add_argument("--resume", choices=["auto"], help="go on with the run that is in the folder, if there is one")
-    parser.add_argument("--quick", action="store_true", help="four steps of few pairs, to see that it works")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="four steps of few pairs, to see that it works (default folder: NAME-quick)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -50,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
         raise MissingExtra("awase pretrain", "torch") from problem
     recipe = read_recipe(given.recipe, given.set)
     recipe = recipe.quick() if given.quick else recipe
-    out = given.out or Path(given.recipe.stem)
+    out = given.out or Path(f"{given.recipe.stem}-quick" if given.quick else given.recipe.stem)
     with processes(device_of(recipe.device)), _showing(recipe, rank() == 0) as report:
         if rank() == 0:
             _refuse_content(out, given.resume)
@@ -74,15 +79,18 @@ def _refuse_content(out: Path, resume: str | None) -> None:
 
 @contextmanager
 def _showing(recipe: Recipe, first: bool) -> Iterator[Report]:
-    """A bar with loss, scale, pairs a second and the part of the machine's peak, of the first process alone."""
+    """A bar with loss, scale, pairs a second and the part of the machine's peak, of the first process alone; where
+    there is no terminal, a line with them now and then, for the log of a job."""
     if not first:
         yield lambda step, told: None
         return
     with progress() as bar:
         task = bar.add_task("training", total=recipe.schedule.steps, rate="")
         began: list[tuple[int, float]] = []
+        total, told_at = recipe.schedule.steps, time.perf_counter()
 
         def report(step: int, told: dict[str, float]) -> None:
+            nonlocal told_at
             began.append((step, time.perf_counter()))
             del began[1:-20]  # the first, and enough for a rate of late
             (first, then), (last, now) = began[min(1, len(began) - 1)], began[-1]
@@ -90,5 +98,8 @@ def _showing(recipe: Recipe, first: bool) -> Iterator[Report]:
             peak = f", {told['peak']:.0%} of peak" if told.get("peak") else ""
             said = f"loss {told['pairs']:.3f}, scale {told['scale']:.1f}, {rate:,.0f} pairs/s{peak}"
             bar.update(task, completed=step + 1, rate=said)
+            if bar.disable and (now - told_at > SECONDS_A_LINE or step + 1 == total):
+                notice(f"step {step + 1:,} of {total:,}, {said}")
+                told_at = now
 
         yield report

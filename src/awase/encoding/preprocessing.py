@@ -54,16 +54,28 @@ def prepare(picture: Image.Image, row: Preprocessing) -> NDArray[np.uint8]:
     box: Box = picture.info.get(REDUCED_BOX, (0, 0, *picture.size))
     if row.rgb_first:
         picture = picture.convert("RGB")
+    n = row.side(min(box[2] - box[0], box[3] - box[1]))
     if row.resize == "squash":
-        square = picture.resize((row.size, row.size), _FILTERS[row.filter], box)
+        square = picture.resize((n, n), _FILTERS[row.filter], box)
     else:
-        square = _centre(picture, box, row)
-    return np.array(square.convert("RGB"))
+        square = _centre(picture, box, row, n)
+    return _bordered(np.array(square.convert("RGB")), row)
 
 
-def _centre(picture: Image.Image, box: Box, row: Preprocessing) -> Image.Image:
-    """The shorter side of `box` scaled to the row's size, then the middle square."""
-    n = row.size
+def _bordered(square: NDArray[np.uint8], row: Preprocessing) -> NDArray[np.uint8]:
+    """(n, n, 3) in the middle of the mean colour, which a tower takes for nothing at all; (S, S, 3)."""
+    n = len(square)
+    if n == row.size:
+        return square
+    whole = np.empty((row.size, row.size, 3), np.uint8)
+    whole[:] = np.rint(255 * np.array(row.mean))
+    start = (row.size - n) // 2
+    whole[start : start + n, start : start + n] = square
+    return whole
+
+
+def _centre(picture: Image.Image, box: Box, row: Preprocessing, n: int) -> Image.Image:
+    """The shorter side of `box` scaled to n pixels, then the middle square."""
     width, height = resized_size(box[2] - box[0], box[3] - box[1], n)
     left, top = crop_offset(width - n, row.crop), crop_offset(height - n, row.crop)
     if width * height <= _RESIZED_PIXELS:

@@ -1,5 +1,5 @@
 """The bundled model: heads and the sentence encoder's last layers on a frozen image tower, then twins of its last
-blocks with them.
+blocks with them, then heads and layers alone once more.
 
     python -m awase.learning.pretraining.bundled recipes/bundled.toml WORK OUT
 
@@ -83,6 +83,10 @@ class Phase:
     clear_weight: float = 0.0
     """Weight of the divergence of what the backbone's classifier says of a twin's features from what it says of the
     whole, clear picture by the frozen blocks."""
+    concept_gain: float = 1.2
+    """Length of the mixture of concepts beside the free unit direction."""
+    whitening: float = 0.0
+    """How far the concepts are whitened: 0 leaves the names' directions, 1/2 makes them equally strong."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +95,16 @@ class Recipe:
 
     phases: tuple[Phase, ...]
     ends: tuple[Phase, ...] = ()
-    """Last phases that all start from the weights of the phases before; the model is the mean of what they leave.
+    """Phases that all start from the weights of the phases before; what follows them is the mean of what they leave.
     Wortsman et al., 2022 (arXiv:2203.05482): such a mean is better than each of them, at no cost later."""
-    concept_gain: float = 1.2
-    """Length of the mixture of concepts beside the free unit direction, while the model learns."""
-    written_gain: float = 1.2
-    """The same in the model that is written."""
+    last: Phase | None = None
+    """A phase on that mean, whose tower stays as it is. The model has its concept gain and its whitening."""
     kind_weight: float = 0.0
     """Weight of what a concept is a kind of beside its name, in the model that is written."""
     average: float = 0.98
     """How slowly the moving average of the weights forgets that each phase leaves."""
     seeds: tuple[int, ...] = (0,)
-    """All of it is run from each of these; the model is the mean here too."""
+    """Phases and ends are run from each of these, then the last phase; a mean is over all of them."""
     bfloat16: bool = False
     """Train in bfloat16, losses apart: several times faster where a processor has products of it, slower elsewhere."""
 
@@ -112,8 +114,9 @@ def read_recipe(file: Path) -> Recipe:
     values = tomllib.loads(file.read_text("utf-8"))
     try:
         phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
+        last = _phase(values.pop("last")) if "last" in values else None
         seeds = tuple(values.pop("seeds", Recipe.seeds))
-        return Recipe(phases, ends, seeds=seeds, **values)
+        return Recipe(phases, ends, last, seeds=seeds, **values)
     except (TypeError, KeyError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
 
@@ -129,8 +132,9 @@ class Space:
     def __init__(self, checkpoint: Checkpoint, data: Prepared, recipe: Recipe) -> None:
         towers = load_towers(checkpoint)
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
-        self.data, self.gain, self.bfloat16 = data, recipe.concept_gain, recipe.bfloat16
-        self.kind_weight = 0.0
+        self.data, self.bfloat16 = data, recipe.bfloat16
+        self.gain, self.whitening, self.kind_weight = 1.0, 0.0, 0.0
+        self.tower_kept = False
         self.last_blocks = LastBlocks(*twins_of(self.image), data.side)
         # The logarithms of three scales: a caption is told from hundreds, a class name from a few of its set.
         kinds = ("pairs", "names", "translations")
@@ -141,6 +145,10 @@ class Space:
         self.learned = nn.Linear(self.known.in_features, self.known.out_features - data.known)
         nn.init.zeros_(self.learned.weight)
         nn.init.constant_(self.learned.bias, -1)
+
+    def mix_as(self, phase: Phase) -> None:
+        """Sets how concepts are whitened and how long their mixture is."""
+        self.gain, self.whitening = phase.concept_gain, phase.whitening
 
     def fast(self) -> torch.autocast:
         """Where weights are trained, products may be of bfloat16; what is measured or kept is float32."""
@@ -161,10 +169,11 @@ class Space:
         """(K, D): what the classifier can name, by its names in both languages and by what these are kinds of, in the
         space as it is now."""
         names, kinds = (
-            torch.stack([self.sentences(ids) for ids in said.values()]).sum(0)
+            F.normalize(torch.stack([self.sentences(ids) for ids in said.values()]).sum(0), dim=-1)
             for said in (self.data.concepts, self.data.kinds)
         )
-        return F.normalize(names + self.kind_weight * kinds, dim=-1)
+        told = F.normalize(names + self.kind_weight * kinds, dim=-1)
+        return F.normalize(told @ whitener(names, self.whitening), dim=-1)
 
     def tuned(self, maps: Tensor) -> Tensor:
         """Maps (B, P, C) -> (B, F) through the twins as they are now."""
@@ -213,6 +222,15 @@ class Space:
         return weights | (dict(self.last_blocks.named_parameters()) if tower else {})
 
 
+def whitener(vectors: Tensor, power: float) -> Tensor:
+    """(D, D): by it, directions that many of the (K, D) vectors share become weaker, at power 1/2 all equally strong.
+    Names that lie near one another are then told apart by more than the little in which they differ. Soft ZCA
+    whitening: Diera et al., 2024 (arXiv:2411.17538), with a power in place of their large epsilon."""
+    strengths, directions = torch.linalg.eigh((vectors.T @ vectors / len(vectors)).double())
+    weakened = directions * (strengths.clamp_min(0) + 1e-4).pow(-power)
+    return cast(Tensor, (weakened @ directions.T).float())
+
+
 class Step:
     """The loss of a step of one phase, as the training loop asks for it."""
 
@@ -233,6 +251,8 @@ class Step:
         tuned = frozen = data.draw("features", batch.pictures, crops)
         if phase.tower:
             tuned = space.tuned(data.draw("maps", batch.pictures, crops))
+        elif space.tower_kept:
+            tuned = data.draw("tuned", batch.pictures, crops)
         left_out = torch.from_numpy(self.chance.random(len(crops)) < phase.left_out)
         vectors, logits = space.pictures(frozen, tuned, self.concepts, phase.dropout, left_out)
         clear = space.knows(data.draw("features", batch.pictures, np.zeros_like(crops))).softmax(-1)
@@ -278,6 +298,7 @@ class Step:
 
 def learn(space: Space, phase: Phase, recipe: Recipe, seed: int, chance: np.random.Generator) -> None:
     """Runs one phase; the weights change in place, to their moving average."""
+    space.mix_as(phase)
     weights = space.trained(phase.tower)
     average = Average(weights, recipe.average)
     train(weights, Step(space, phase, chance), phase.schedule, report, seed=seed, average=average)
@@ -305,6 +326,30 @@ def learned_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Reci
         yield start
 
 
+def settled(space: Space, recipe: Recipe, last: Phase) -> Weights:
+    """The mean of what the last phase leaves from each seed, with the tower as it is in `space`."""
+    keep_tower(space)
+    start, left = copied(space.trained(tower=False)), []
+    for seed in recipe.seeds:
+        torch.manual_seed(seed)
+        assign(space, start)
+        learn(space, last, recipe, seed, np.random.default_rng([seed, len(recipe.ends)]))
+        left.append(copied(space.trained(tower=False)))
+    return mean(left)
+
+
+@torch.no_grad()
+def keep_tower(space: Space) -> None:
+    """Computes what the twins make of every crop of the training pictures, once for all steps to come."""
+    for crop in range(space.data.crops):
+        maps = space.data.stored("train", "maps", crop)
+        parts = [slice(i, i + AT_A_TIME) for i in range(0, len(maps), AT_A_TIME)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=space.bfloat16):
+            tuned = [space.last_blocks(torch.tensor(maps[part]).float()).half() for part in parts]
+        space.data.hold("train", "tuned", crop, torch.cat(tuned).numpy())
+    space.tower_kept = True
+
+
 def mean(left: Sequence[Weights]) -> Weights:
     return {name: torch.stack([one[name] for one in left]).mean(0) for name in left[0]}
 
@@ -315,8 +360,10 @@ def copied(weights: Mapping[str, Tensor]) -> Weights:
 
 @torch.no_grad()
 def assign(space: Space, weights: Weights) -> None:
-    for name, weight in space.trained(tower=True).items():
-        weight.copy_(weights[name])
+    """Sets the weights that there are."""
+    trained = space.trained(tower=True)
+    for name, weight in weights.items():
+        trained[name].copy_(weight)
 
 
 def report(step: int, told: dict[str, float]) -> None:
@@ -351,7 +398,7 @@ def calibrated(space: Space, scales: Tensor) -> float:
 def finished(space: Space, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, np.ndarray]:
     """Every tensor of the model, rounded as it will be stored: the concepts as that text tower names them, the scale
     calibrated with those weights."""
-    space.gain, space.kind_weight = recipe.written_gain, recipe.kind_weight
+    space.kind_weight = recipe.kind_weight
     for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
         whole[space.data.known :] = learned
     trained: dict[str, Tensor] = {}
@@ -366,13 +413,29 @@ def finished(space: Space, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, 
     return {name: trained[name].numpy() for name in checkpoint.architecture.tensors()}
 
 
-def make(recipe: Recipe, prepared: Path, out: Path) -> None:
-    """Trains and writes the model. Deterministic by the recipe's seeds on one machine."""
+def make(recipe: Recipe, prepared: Path, out: Path, ends: Checkpoint | None = None) -> None:
+    """Trains and writes the model. Deterministic by the recipe's seeds on one machine.
+
+    ends: a model that an earlier run made, in the place of what the phases and their ends would leave."""
     checkpoint, data = open_checkpoint(prepared / "start"), Prepared(prepared)
-    left = [found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)]
     space = Space(checkpoint, data, recipe)
-    assign(space, mean(left))
+    if ends is None:
+        assign(space, mean([found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)]))
+    else:
+        assign(space, weights_of(ends, data, recipe))
+    if recipe.last:
+        assign(space, settled(space, recipe, recipe.last))
+    space.mix_as(recipe.last or [*recipe.phases, *recipe.ends][-1])
     write_compact(checkpoint, finished(space, checkpoint, recipe), out)
+
+
+def weights_of(made: Checkpoint, data: Prepared, recipe: Recipe) -> Weights:
+    """What was trained of a model, but for the scales of its losses, which no model keeps."""
+    space = Space(made, data, recipe)
+    with torch.no_grad():
+        for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
+            learned.copy_(whole[data.known :])
+    return {name: weight for name, weight in copied(space.trained(tower=True)).items() if not name.startswith("scales")}
 
 
 def main() -> None:
@@ -381,13 +444,16 @@ def main() -> None:
     parser.add_argument("prepared", type=Path, help="the folder that recipes/prepare_bundled.py made")
     parser.add_argument("out", type=Path, help="the model's folder")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="other seeds than the recipe's")
+    parser.add_argument("--last", type=Path, metavar="MODEL", help="only the last phase, on this model's weights")
     parser.add_argument("--quick", action="store_true", help="two steps of each phase: a trial run")
     given = parser.parse_args()
     recipe = read_recipe(given.recipe)
     changes: dict[str, Any] = {"seeds": tuple(given.seeds)} if given.seeds else {}
     if given.quick:
         changes |= {part: tuple(quick(phase) for phase in getattr(recipe, part)) for part in ("phases", "ends")}
-    make(dataclasses.replace(recipe, **changes), given.prepared, given.out)
+        changes |= {"last": quick(recipe.last)} if recipe.last else {}
+    ends = open_checkpoint(given.last) if given.last else None
+    make(dataclasses.replace(recipe, **changes), given.prepared, given.out, ends)
 
 
 def quick(phase: Phase) -> Phase:
