@@ -346,7 +346,7 @@ class Preprocessing:
         """What the square is scaled to that a picture with so short a shorter side gives, at most `size`."""
         if self.enlarge is None:
             return self.size
-        return min(self.size, max(self.least, int(self.enlarge * shorter)))
+        return min(self.size, max(self.least, int(self.enlarge * shorter), 1))
 
 
 @dataclass(frozen=True)

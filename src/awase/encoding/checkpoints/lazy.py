@@ -65,8 +65,10 @@ def _load(listed: list[Entry], passed: dict[str, str], weights: Weights) -> dict
 
 
 def refuse_absurd(architecture: Architecture, source: str) -> None:
-    """Refuses a number of layers that no file could hold, before their names are listed one by one, and a number of
-    heads that does not share out the width."""
+    """Refuses a number of layers that no file could hold, before their names are listed one by one, a number of
+    heads that does not share out the width, and pictures without a pixel."""
+    if architecture.preprocessing.size < 1:
+        raise CheckpointError(f"{source} asks for pictures of 0 pixels; preprocessing.size is the side of a square")
     counts: list[int] = []
     for tower in (architecture.image, architecture.text):
         heads, width = getattr(tower, "heads", 1), getattr(tower, "features", getattr(tower, "width", 0))
