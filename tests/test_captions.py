@@ -55,7 +55,7 @@ def test_pairs_are_scored_as_by_hand(clip: Clip) -> None:
     expected = 2.5 * np.maximum(words[:3] @ picture, 0)
     np.testing.assert_allclose(result.items["clip_score"], expected, atol=1e-5)
     near = np.array([max(words[0] @ words[3], words[0] @ words[1]), words[1] @ words[0], words[2] @ words[0]])
-    by_hand = 2 * expected * near.clip(0) / (expected + near.clip(0))
+    by_hand = 2 * expected * near.clip(0) / (expected + near.clip(0)).clip(1e-9)  # 0 where both are below 0
     np.testing.assert_allclose(result.items["ref_clip_score"], by_hand, atol=1e-5)
     assert result.figures["clip_score"].value == pytest.approx(expected.mean(), abs=1e-5)
     assert expected[0] > expected[1]

@@ -585,6 +585,10 @@ def test_absurd_sizes_are_refused_at_once(made: Made, tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="pictures of 0 pixels"):
         open_checkpoint(tmp_path / "m")
+    config["preprocessing"] |= {"size": 32, "enlarge": -1.0}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"enlarged -1\.0 times"):
+        open_checkpoint(tmp_path / "m")
 
 
 def test_heads_must_divide_the_width(made: Made, tmp_path: Path) -> None:

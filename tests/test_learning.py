@@ -290,11 +290,11 @@ def test_the_last_phase_sees_what_the_twins_make(prepared: Path) -> None:
     with torch.no_grad():
         for weight in space.last_blocks.parameters():
             weight.mul_(1.1)
-    bundled.keep_tower(space)
+    (found,) = bundled.seen_by_twins(space)
     rows, crops = np.array([3, 40, 7]), np.zeros(3, int)
     with torch.no_grad():
         expected = space.last_blocks(data.draw("maps", rows, crops))
-    assert torch.allclose(data.draw("tuned", rows, crops), expected, rtol=2e-3, atol=2e-3)
+    assert torch.allclose(found[rows].float(), expected, rtol=2e-3, atol=2e-3)
     assert not torch.allclose(expected, data.draw("features", rows, crops), rtol=0.05)
 
 
@@ -314,7 +314,7 @@ def test_whitened_names_are_told_apart_more_easily() -> None:
 
 def test_what_was_learned_can_be_left_out_of_a_mixture(prepared: Path) -> None:
     space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
-    space.mix_as(recipe(2).ends[0])
+    space.set_mixture(recipe(2).ends[0])
     with torch.no_grad():
         space.learned.bias.fill_(50.0)  # certain of what it learned
         features, concepts = torch.rand(2, 48), space.concepts()
@@ -361,6 +361,23 @@ def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
         (tmp_path / "recipe.toml").write_text(wrong, "utf-8")
         with pytest.raises(UsageError, match="settings"):
             bundled.read_recipe(tmp_path / "recipe.toml")
+
+
+def test_recipes_that_cannot_be_run_are_refused(prepared: Path, tmp_path: Path) -> None:
+    text = RECIPE.read_text("utf-8")
+    for wrong, words in (
+        (text.replace("seeds = [0, 1]", "seeds = []"), "a seed at least"),
+        ("kind_weight = 0.2", "a phase"),
+        (text.replace("[last] #", "[last]\ntower = true #"), "tower = true belongs to the ends"),
+    ):
+        (tmp_path / "recipe.toml").write_text(wrong, "utf-8")
+        with pytest.raises(UsageError, match=words):
+            bundled.read_recipe(tmp_path / "recipe.toml")
+    with pytest.raises(UsageError, match="other towers"):
+        bundled.make(recipe(2), prepared, tmp_path / "model", open_checkpoint(BUNDLED))
+    with pytest.raises(UsageError, match="no last phase"):
+        bundled.make(dataclasses.replace(recipe(2), last=None), prepared, tmp_path / "model", tiny_checkpoint())
+    assert not (tmp_path / "model").exists()
 
 
 def test_compact_storage_keeps_every_number_within_half_a_step(tmp_path: Path) -> None:

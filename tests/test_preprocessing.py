@@ -109,9 +109,12 @@ def test_grey_and_palette_pictures_show_the_order_of_resizing_and_conversion() -
         ((300, 200), 224),
     ],
 )
-def test_a_small_picture_lies_in_a_border_of_the_mean_colour(resize: Resize, size: tuple[int, int], side: int) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_small_picture_lies_in_a_border_of_the_mean_colour(
+    resize: Resize, size: tuple[int, int], side: int, mode: str
+) -> None:
     row = Preprocessing(224, resize, mean=(0.5, 0.25, 1.0), enlarge=5.5, least=176)
-    image = photograph(*size)
+    image = photograph(*size).convert(mode)
     square = prepare(image, row)
     assert square.shape == (224, 224, 3)
     start = (224 - side) // 2

@@ -77,12 +77,15 @@ def recipe(squares: Path, steps: int = 6, **changes: Any) -> Recipe:
     return dataclasses.replace(start, **changes)
 
 
-def pairs(data: Data, seed: int = 0, steps: int = 1000, swapped: bool = False) -> Pairs:
+SMALL = Preprocessing(16)
+
+
+def pairs(data: Data, seed: int = 0, steps: int = 1000, swapped: bool = False, rule: Preprocessing = SMALL) -> Pairs:
     def tell(error: PictureError) -> None:
         told.append(error)
 
     told: list[PictureError] = []
-    made = Pairs(data, open_tokenizer(TextRule("clip", 16), None), Preprocessing(16), seed, steps, swapped, tell)
+    made = Pairs(data, open_tokenizer(TextRule("clip", 16), None), rule, seed, steps, swapped, tell)
     made.told = told  # type: ignore[attr-defined]
     return made
 
@@ -257,12 +260,14 @@ def test_sizes_change_in_equal_parts_of_a_run(squares: Path) -> None:
 
 
 def test_without_crops_pictures_are_as_the_model_will_see_them(squares: Path) -> None:
-    made = pairs(Data((PairSet(str(squares)),), batch=8, crop=1.0))
     from awase.encoding.preprocessing import prepare_source
 
-    batch, place = made(0), made._places(0)[0]
-    expected = prepare_source(place.source.pictures[place.index], Preprocessing(16))
-    assert (batch.pixels[0].numpy() == expected).all()
+    for rule in (Preprocessing(16), Preprocessing(64, mean=(1.0, 0.0, 0.0), enlarge=1.5, least=48)):
+        made = pairs(Data((PairSet(str(squares)),), batch=8, crop=1.0), rule=rule)
+        batch, place = made(0), made._places(0)[0]
+        expected = prepare_source(place.source.pictures[place.index], rule)
+        assert (batch.pixels[0].numpy() == expected).all()
+    assert (expected[0] == [255, 0, 0]).all()  # the second rule leaves a border
 
 
 @pytest.mark.parametrize("size", [(640, 480), (10, 1000), (7, 7)])

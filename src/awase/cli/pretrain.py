@@ -93,10 +93,10 @@ def _showing(recipe: Recipe, first: bool) -> Iterator[Report]:
             nonlocal told_at
             began.append((step, time.perf_counter()))
             del began[1:-20]  # the first, and enough for a rate of late
-            (first, then), (last, now) = began[min(1, len(began) - 1)], began[-1]
-            rate = (last - first) * recipe.data.batch / (now - then) if last > first else 0.0
+            (one, then), (last, now) = began[min(1, len(began) - 1)], began[-1]
+            rate = f", {(last - one) * recipe.data.batch / (now - then):,.0f} pairs/s" if last > one else ""
             peak = f", {told['peak']:.0%} of peak" if told.get("peak") else ""
-            said = f"loss {told['pairs']:.3f}, scale {told['scale']:.1f}, {rate:,.0f} pairs/s{peak}"
+            said = f"loss {told['pairs']:.3f}, scale {told['scale']:.1f}{rate}{peak}"
             bar.update(task, completed=step + 1, rate=said)
             if bar.disable and (now - told_at > SECONDS_A_LINE or step + 1 == total):
                 notice(f"step {step + 1:,} of {total:,}, {said}")

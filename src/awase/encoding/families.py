@@ -329,8 +329,8 @@ class Preprocessing:
     resize: "shortest" scales the shorter side to `size` and cuts the centre; "squash" ignores the aspect ratio.
     rgb_first: convert to RGB before resizing (Hugging Face) rather than after (OpenAI, OpenCLIP).
     crop: "round" places the centre as torchvision does (banker's rounding), "floor" as Hugging Face does.
-    enlarge: a picture is enlarged at most so many times, though to `least` pixels, and lies in the middle of the mean
-    colour if that is less than `size`: further enlarged it would be a picture out of focus. None: to `size`, always."""
+    enlarge: a picture is enlarged no more than so many times, but to `least` pixels at least, and lies in the middle
+    of the mean colour if that is below `size`: enlarged further it would look out of focus. None: to `size`, always."""
 
     size: int
     resize: Literal["shortest", "squash"] = "shortest"
@@ -342,8 +342,8 @@ class Preprocessing:
     enlarge: float | None = None
     least: int = 0
 
-    def side(self, shorter: float) -> int:
-        """What the square is scaled to that a picture with so short a shorter side gives, at most `size`."""
+    def inner_side(self, shorter: float) -> int:
+        """Pixels along a side of what a picture becomes whose shorter side is so long; at most `size`."""
         if self.enlarge is None:
             return self.size
         return min(self.size, max(self.least, int(self.enlarge * shorter), 1))

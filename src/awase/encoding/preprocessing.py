@@ -54,7 +54,7 @@ def prepare(picture: Image.Image, row: Preprocessing) -> NDArray[np.uint8]:
     box: Box = picture.info.get(REDUCED_BOX, (0, 0, *picture.size))
     if row.rgb_first:
         picture = picture.convert("RGB")
-    n = row.side(min(box[2] - box[0], box[3] - box[1]))
+    n = row.inner_side(min(box[2] - box[0], box[3] - box[1]))
     if row.resize == "squash":
         square = picture.resize((n, n), _FILTERS[row.filter], box)
     else:

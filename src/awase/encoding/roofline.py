@@ -126,10 +126,9 @@ def _decode(content: bytes) -> None:
 
 def _resize(picture: Image.Image, row: Preprocessing) -> None:
     """Only the scaling itself, by the reference's filter, to the size that the family asks for."""
-    ratio = row.size / min(picture.size)
-    wanted = (
-        (row.size, row.size) if row.resize == "squash" else (int(picture.width * ratio), int(picture.height * ratio))
-    )
+    side = row.inner_side(min(picture.size))
+    ratio = side / min(picture.size)
+    wanted = (side, side) if row.resize == "squash" else (int(picture.width * ratio), int(picture.height * ratio))
     picture.resize(wanted, Image.Resampling.BICUBIC if row.filter == "bicubic" else Image.Resampling.BILINEAR)
 
 

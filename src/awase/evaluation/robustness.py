@@ -131,7 +131,8 @@ def effective_robustness(shifted: float, clean: float, line: tuple[float, float]
 @dataclass(frozen=True)
 class Corrupted:
     """A picture as a square of SIZE pixels under a corruption, made each time that it is opened; severity 0 is the
-    square alone. Chance depends on the seed and on what the picture holds, not on where it stands.
+    square alone, which small pictures fill too, though a model may ask for them in a border. Chance depends on the seed
+    and on what the picture holds, not on where it stands.
 
     original: what `content_of` says of the picture."""
 

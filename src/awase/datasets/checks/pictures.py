@@ -80,7 +80,7 @@ def _tiny(good: Sequence[tuple[int, Look]], reads: int | None) -> Iterator[Findi
             f"{share(len(small), len(good))} have fewer than half of the {reads} pixels a side that the model reads.",
             len(small),
             len(good),
-            "They are blown up and look blurred to it; a model trained on sharp pictures does worse on them.",
+            "They show little of what it looks for; a model trained on sharp pictures does worse on them.",
             "Use larger originals if there are any; else expect it, and judge on pictures of the same size.",
             tuple(Example((place,), "") for place in small),
         )

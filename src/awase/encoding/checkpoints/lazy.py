@@ -66,9 +66,10 @@ def _load(listed: list[Entry], passed: dict[str, str], weights: Weights) -> dict
 
 def refuse_absurd(architecture: Architecture, source: str) -> None:
     """Refuses a number of layers that no file could hold, before their names are listed one by one, a number of
-    heads that does not share out the width, and pictures without a pixel."""
-    if architecture.preprocessing.size < 1:
-        raise CheckpointError(f"{source} asks for pictures of 0 pixels; preprocessing.size is the side of a square")
+    heads that does not share out the width, and pictures without a pixel or made smaller in place of larger."""
+    size, enlarge = architecture.preprocessing.size, architecture.preprocessing.enlarge
+    if size < 1 or (enlarge is not None and enlarge < 1):
+        raise CheckpointError(f"{source} asks for pictures of {size} pixels, enlarged {enlarge} times; 1 is the least")
     counts: list[int] = []
     for tower in (architecture.image, architecture.text):
         heads, width = getattr(tower, "heads", 1), getattr(tower, "features", getattr(tower, "width", 0))

@@ -1,5 +1,5 @@
 """The bundled model: heads and the sentence encoder's last layers on a frozen image tower, then twins of its last
-blocks with them, then heads and layers alone once more.
+blocks with them, then heads and those layers once more, on the mean of what that left.
 
     python -m awase.learning.pretraining.bundled recipes/bundled.toml WORK OUT
 
@@ -116,9 +116,14 @@ def read_recipe(file: Path) -> Recipe:
         phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
         last = _phase(values.pop("last")) if "last" in values else None
         seeds = tuple(values.pop("seeds", Recipe.seeds))
-        return Recipe(phases, ends, last, seeds=seeds, **values)
+        recipe = Recipe(phases, ends, last, seeds=seeds, **values)
     except (TypeError, KeyError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
+    if not recipe.phases or not recipe.seeds:
+        raise UsageError(f"{file}: a recipe has a phase and a seed at least")
+    if last and last.tower:
+        raise UsageError(f"{file}: the last phase leaves the tower as it is; tower = true belongs to the ends")
+    return recipe
 
 
 def _phase(settings: dict[str, Any]) -> Phase:
@@ -134,7 +139,9 @@ class Space:
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
         self.data, self.bfloat16 = data, recipe.bfloat16
         self.gain, self.whitening, self.kind_weight = 1.0, 0.0, 0.0
-        self.tower_kept = False
+        self.kept: list[
+            Tensor
+        ] = []  # of each crop: what the twins make of the training pictures, if they learn no more
         self.last_blocks = LastBlocks(*twins_of(self.image), data.side)
         # The logarithms of three scales: a caption is told from hundreds, a class name from a few of its set.
         kinds = ("pairs", "names", "translations")
@@ -146,7 +153,19 @@ class Space:
         nn.init.zeros_(self.learned.weight)
         nn.init.constant_(self.learned.bias, -1)
 
-    def mix_as(self, phase: Phase) -> None:
+    @torch.no_grad()
+    def write_learned(self) -> None:
+        """Puts the rows that were learned into the tower's own classifier."""
+        self.known.weight[self.data.known :] = self.learned.weight
+        self.known.bias[self.data.known :] = self.learned.bias
+
+    @torch.no_grad()
+    def read_learned(self) -> None:
+        """Takes them from there."""
+        self.learned.weight.copy_(self.known.weight[self.data.known :])
+        self.learned.bias.copy_(self.known.bias[self.data.known :])
+
+    def set_mixture(self, phase: Phase) -> None:
         """Sets how concepts are whitened and how long their mixture is."""
         self.gain, self.whitening = phase.concept_gain, phase.whitening
 
@@ -251,8 +270,9 @@ class Step:
         tuned = frozen = data.draw("features", batch.pictures, crops)
         if phase.tower:
             tuned = space.tuned(data.draw("maps", batch.pictures, crops))
-        elif space.tower_kept:
-            tuned = data.draw("tuned", batch.pictures, crops)
+        elif space.kept:
+            drawn = [space.kept[crop][row] for row, crop in zip(batch.pictures, crops, strict=True)]
+            tuned = torch.stack(drawn).float()
         left_out = torch.from_numpy(self.chance.random(len(crops)) < phase.left_out)
         vectors, logits = space.pictures(frozen, tuned, self.concepts, phase.dropout, left_out)
         clear = space.knows(data.draw("features", batch.pictures, np.zeros_like(crops))).softmax(-1)
@@ -298,7 +318,7 @@ class Step:
 
 def learn(space: Space, phase: Phase, recipe: Recipe, seed: int, chance: np.random.Generator) -> None:
     """Runs one phase; the weights change in place, to their moving average."""
-    space.mix_as(phase)
+    space.set_mixture(phase)
     weights = space.trained(phase.tower)
     average = Average(weights, recipe.average)
     train(weights, Step(space, phase, chance), phase.schedule, report, seed=seed, average=average)
@@ -328,26 +348,26 @@ def learned_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Reci
 
 def settled(space: Space, recipe: Recipe, last: Phase) -> Weights:
     """The mean of what the last phase leaves from each seed, with the tower as it is in `space`."""
-    keep_tower(space)
-    start, left = copied(space.trained(tower=False)), []
+    space.kept = seen_by_twins(space)
+    start, found = copied(space.trained(tower=False)), []
     for seed in recipe.seeds:
         torch.manual_seed(seed)
         assign(space, start)
         learn(space, last, recipe, seed, np.random.default_rng([seed, len(recipe.ends)]))
-        left.append(copied(space.trained(tower=False)))
-    return mean(left)
+        found.append(copied(space.trained(tower=False)))
+    return mean(found)
 
 
 @torch.no_grad()
-def keep_tower(space: Space) -> None:
-    """Computes what the twins make of every crop of the training pictures, once for all steps to come."""
+def seen_by_twins(space: Space) -> list[Tensor]:
+    """What the twins make of the training pictures, (N, F) float16 for each crop: once for all steps to come."""
+    found = []
     for crop in range(space.data.crops):
         maps = space.data.stored("train", "maps", crop)
         parts = [slice(i, i + AT_A_TIME) for i in range(0, len(maps), AT_A_TIME)]
         with torch.autocast("cpu", torch.bfloat16, enabled=space.bfloat16):
-            tuned = [space.last_blocks(torch.tensor(maps[part]).float()).half() for part in parts]
-        space.data.hold("train", "tuned", crop, torch.cat(tuned).numpy())
-    space.tower_kept = True
+            found.append(torch.cat([space.last_blocks(torch.tensor(maps[part]).float()).half() for part in parts]))
+    return found
 
 
 def mean(left: Sequence[Weights]) -> Weights:
@@ -399,42 +419,48 @@ def finished(space: Space, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, 
     """Every tensor of the model, rounded as it will be stored: the concepts as that text tower names them, the scale
     calibrated with those weights."""
     space.kind_weight = recipe.kind_weight
-    for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
-        whole[space.data.known :] = learned
+    space.write_learned()
     trained: dict[str, Tensor] = {}
     for side, tower in (("image", space.image), ("text", space.text)):
         trained |= {f"{side}.{name}": weight for name, weight in tower.state_dict().items()}
     for name, weight in trained.items():
         weight.copy_(torch.from_numpy(as_stored(name, weight.numpy())))
-    for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
-        learned.copy_(whole[space.data.known :])
+    space.read_learned()
     trained |= {"image.concepts": space.concepts(), "image.concept_gain": torch.tensor(space.gain)}
     trained["logit_scale"] = torch.tensor(calibrated(space, torch.arange(5, 60, 0.5))).log()
     return {name: trained[name].numpy() for name in checkpoint.architecture.tensors()}
 
 
-def make(recipe: Recipe, prepared: Path, out: Path, ends: Checkpoint | None = None) -> None:
+def make(recipe: Recipe, prepared: Path, out: Path, begun_from: Checkpoint | None = None) -> None:
     """Trains and writes the model. Deterministic by the recipe's seeds on one machine.
 
-    ends: a model that an earlier run made, in the place of what the phases and their ends would leave."""
+    begun_from: a model that an earlier run made, in the place of what the phases and their ends would leave. Raises
+    UsageError where it is of another architecture, or there is no last phase."""
     checkpoint, data = open_checkpoint(prepared / "start"), Prepared(prepared)
     space = Space(checkpoint, data, recipe)
-    if ends is None:
+    if begun_from is None:
         assign(space, mean([found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)]))
     else:
-        assign(space, weights_of(ends, data, recipe))
+        refuse_unfit(begun_from, checkpoint, recipe)
+        assign(space, trained_weights_of(begun_from, data, recipe))
     if recipe.last:
         assign(space, settled(space, recipe, recipe.last))
-    space.mix_as(recipe.last or [*recipe.phases, *recipe.ends][-1])
+    space.set_mixture(recipe.last or [*recipe.phases, *recipe.ends][-1])
     write_compact(checkpoint, finished(space, checkpoint, recipe), out)
 
 
-def weights_of(made: Checkpoint, data: Prepared, recipe: Recipe) -> Weights:
+def refuse_unfit(made: Checkpoint, start: Checkpoint, recipe: Recipe) -> None:
+    if not recipe.last:
+        raise UsageError("the recipe has no last phase to run on a model")
+    towers = [(one.architecture.image, one.architecture.text, one.architecture.dimension) for one in (made, start)]
+    if towers[0] != towers[1]:
+        raise UsageError(f"{made.source} has other towers than what was prepared; the last phase needs one of these")
+
+
+def trained_weights_of(made: Checkpoint, data: Prepared, recipe: Recipe) -> Weights:
     """What was trained of a model, but for the scales of its losses, which no model keeps."""
     space = Space(made, data, recipe)
-    with torch.no_grad():
-        for learned, whole in zip(space.learned.parameters(), space.known.parameters(), strict=True):
-            learned.copy_(whole[data.known :])
+    space.read_learned()
     return {name: weight for name, weight in copied(space.trained(tower=True)).items() if not name.startswith("scales")}
 
 
@@ -452,8 +478,8 @@ def main() -> None:
     if given.quick:
         changes |= {part: tuple(quick(phase) for phase in getattr(recipe, part)) for part in ("phases", "ends")}
         changes |= {"last": quick(recipe.last)} if recipe.last else {}
-    ends = open_checkpoint(given.last) if given.last else None
-    make(dataclasses.replace(recipe, **changes), given.prepared, given.out, ends)
+    begun_from = open_checkpoint(given.last) if given.last else None
+    make(dataclasses.replace(recipe, **changes), given.prepared, given.out, begun_from)
 
 
 def quick(phase: Phase) -> Phase:

@@ -255,7 +255,7 @@ class Pairs:
 
     def _square(self, picture: Picture, size: int, chance: np.random.Generator) -> np.ndarray:
         opened = open_picture(picture)
-        rule = Preprocessing(size, self.rule.resize, self.rule.filter, self.rule.rgb_first, self.rule.crop)
+        rule = replace(self.rule, size=size, least=round(self.rule.least * size / self.rule.size))
         if self.data.crop == 1:
             return prepare(opened, rule)
         box = random_box(opened.size, self.data.crop, chance)

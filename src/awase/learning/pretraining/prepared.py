@@ -15,7 +15,7 @@ from torch import Tensor
 
 from awase.errors import UsageError
 
-Kind = Literal["maps", "features", "tuned"]
+Kind = Literal["maps", "features"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch:
 
 
 class Prepared:
-    """A prepared folder. Maps stay on disk; features and sentences are read.
+    """A prepared folder. Maps and features stay on disk; sentences are read.
 
     concepts: per language, a sentence for each row of the classifier, of which the first `known` are the backbone's
     own; kinds: likewise, what that is a kind of (a dog for a beagle), or the same again. sums (S, w + 1): what
@@ -78,10 +78,6 @@ class Prepared:
         if name not in self._held:
             self._held[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return self._held[name]
-
-    def hold(self, split: str, kind: Kind, crop: int, rows: np.ndarray) -> None:
-        """Rows for every picture that were computed here, beside what is stored."""
-        self._held[f"{split}_{kind}_{crop}"] = rows
 
     def draw_crops(self, count: int, small: float, chance: np.random.Generator) -> np.ndarray:
         """A crop for each of so many pictures: crop 1, the small one, for a part of them, any other for the rest."""
