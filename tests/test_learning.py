@@ -207,6 +207,11 @@ def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepare
     assert float(tensors["image.concept_gain"]) == pytest.approx(0.6, abs=1e-3)
 
 
+def test_every_phase_runs_in_bfloat16(prepared: Path, tmp_path: Path) -> None:
+    bundled.make(dataclasses.replace(recipe(2), bfloat16=True), prepared, tmp_path / "model")
+    assert np.isfinite(awase.load(tmp_path / "model").encode_texts(["red"])).all()
+
+
 def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         bundled.make(recipe(2), prepared, tmp_path / name)
@@ -294,7 +299,7 @@ def test_the_last_phase_sees_what_the_twins_make(prepared: Path) -> None:
     rows, crops = np.array([3, 40, 7]), np.zeros(3, int)
     with torch.no_grad():
         expected = space.last_blocks(data.draw("maps", rows, crops))
-    assert torch.allclose(found[rows].float(), expected, rtol=2e-3, atol=2e-3)
+    assert torch.allclose(torch.from_numpy(found[rows]).float(), expected, rtol=2e-3, atol=2e-3)
     assert not torch.allclose(expected, data.draw("features", rows, crops), rtol=0.05)
 
 

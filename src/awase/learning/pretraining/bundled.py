@@ -139,9 +139,8 @@ class Space:
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
         self.data, self.bfloat16 = data, recipe.bfloat16
         self.gain, self.whitening, self.kind_weight = 1.0, 0.0, 0.0
-        self.kept: list[
-            Tensor
-        ] = []  # of each crop: what the twins make of the training pictures, if they learn no more
+        # What the twins make of each crop of the training pictures, where they learn no more.
+        self.kept: list[np.ndarray] = []
         self.last_blocks = LastBlocks(*twins_of(self.image), data.side)
         # The logarithms of three scales: a caption is told from hundreds, a class name from a few of its set.
         kinds = ("pairs", "names", "translations")
@@ -272,7 +271,7 @@ class Step:
             tuned = space.tuned(data.draw("maps", batch.pictures, crops))
         elif space.kept:
             drawn = [space.kept[crop][row] for row, crop in zip(batch.pictures, crops, strict=True)]
-            tuned = torch.stack(drawn).float()
+            tuned = torch.from_numpy(np.stack(drawn)).float()
         left_out = torch.from_numpy(self.chance.random(len(crops)) < phase.left_out)
         vectors, logits = space.pictures(frozen, tuned, self.concepts, phase.dropout, left_out)
         clear = space.knows(data.draw("features", batch.pictures, np.zeros_like(crops))).softmax(-1)
@@ -359,14 +358,15 @@ def settled(space: Space, recipe: Recipe, last: Phase) -> Weights:
 
 
 @torch.no_grad()
-def seen_by_twins(space: Space) -> list[Tensor]:
+def seen_by_twins(space: Space) -> list[np.ndarray]:
     """What the twins make of the training pictures, (N, F) float16 for each crop: once for all steps to come."""
     found = []
     for crop in range(space.data.crops):
         maps = space.data.stored("train", "maps", crop)
         parts = [slice(i, i + AT_A_TIME) for i in range(0, len(maps), AT_A_TIME)]
         with torch.autocast("cpu", torch.bfloat16, enabled=space.bfloat16):
-            found.append(torch.cat([space.last_blocks(torch.tensor(maps[part]).float()).half() for part in parts]))
+            tuned = [space.last_blocks(torch.tensor(maps[part]).float()).half() for part in parts]
+        found.append(torch.cat(tuned).numpy())
     return found
 
 
