@@ -289,6 +289,18 @@ def test_the_last_phase_leaves_the_tower_and_begins_from_the_mean(prepared: Path
         assert np.abs(again[name] - values).max() <= 0.1 * np.abs(values).max() + 1e-3, name
 
 
+def test_the_last_phase_is_a_mean_over_the_seeds(prepared: Path) -> None:
+    def left(*seeds: int) -> bundled.Weights:
+        settings = dataclasses.replace(recipe(8), seeds=seeds)
+        space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), settings)
+        return bundled.settled(space, settings, settings.last)
+
+    together, one, other = left(0, 1), left(0), left(1)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    for name, weight in together.items():
+        assert torch.allclose(weight, (one[name] + other[name]) / 2, atol=1e-6), name
+
+
 def test_the_last_phase_sees_what_the_twins_make(prepared: Path) -> None:
     data = Prepared(prepared)
     space = bundled.Space(open_checkpoint(prepared / "start"), data, recipe(2))
