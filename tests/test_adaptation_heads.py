@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import awase
 from awase import Clip, DataError, UsageError, read_adapter, write_adapter
 from awase.datasets.labelled import Labelled
+from awase.encoding.families import Preprocessing
 from awase.encoding.heads import Cache, Head
 from awase.encoding.scoring import softmax
 from awase.evaluation.calibration import temperature
@@ -494,17 +495,34 @@ def test_few_pictures_all_right_do_not_make_a_model_sure_of_everything() -> None
     assert fitted_temperature([]) == 1.0
 
 
+ROW = Preprocessing(32)
+
+
 def test_a_view_depends_on_the_picture_alone_and_is_a_part_of_it(clip: Clip) -> None:
     data = coloured("train", 2)
-    one, again, other = view(data, 3, 32), view(data, 3, 32), view(data, 4, 32)
-    reversed_ = view(replace(data, pictures=list(data.pictures)[::-1], targets=data.targets[::-1]), 3, 32)
+    one, again, other = (view(data, number, ROW) for number in (3, 3, 4))
+    reversed_ = view(replace(data, pictures=list(data.pictures)[::-1], targets=data.targets[::-1]), 3, ROW)
     assert one.pictures[0].open("rb").read() == again.pictures[0].open("rb").read()  # type: ignore[union-attr, call-arg]
     assert one.pictures[0].open("rb").read() == reversed_.pictures[-1].open("rb").read()  # type: ignore[union-attr, call-arg]
     assert one.pictures[0].content != other.pictures[0].content  # type: ignore[union-attr]
     from PIL import Image
 
     wide = Image.fromarray(np.arange(400 * 10, dtype=np.uint8).reshape(10, 400)).convert("RGB")
-    assert random_view(wide, 32, np.random.default_rng(0)).size == (32, 32)
+    assert random_view(wide, ROW, np.random.default_rng(0)).size == (32, 32)
+
+
+def test_a_view_of_a_small_picture_lies_in_the_border_that_the_model_gives_it() -> None:
+    from PIL import Image
+
+    row = Preprocessing(32, mean=(0.5,) * 3, enlarge=2, least=16)
+    dark = Image.new("RGB", (12, 12))
+    for seed in range(8):  # parts of 7 to 12 pixels
+        seen = np.asarray(random_view(dark, row, np.random.default_rng(seed))).all(axis=2)
+        inside = ~seen
+        assert 16 <= np.sqrt(inside.sum()) <= 24
+        assert inside.any(0).sum() * inside.any(1).sum() == inside.sum()
+        assert seen[0].all()
+        assert seen[:, -1].all()
 
 
 def test_views_are_made_once(clip: Clip, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

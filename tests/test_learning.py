@@ -463,6 +463,18 @@ def test_the_first_crop_is_what_the_model_sees_and_the_others_are_parts(
     assert all((crops[a] != crops[b]).any() for a in range(4) for b in range(a))
 
 
+def test_maps_of_another_preparation_are_not_taken_up(preparation: ModuleType, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    preparation.refuse_another(work, None)
+    np.save(work / "val_features_0.npy", np.zeros(1))
+    preparation.refuse_another(work, None)
+    with pytest.raises(SystemExit, match="another --out"):
+        preparation.refuse_another(work, 60)
+    (work / "made_by.txt").unlink()
+    with pytest.raises(SystemExit, match="another --out"):
+        preparation.refuse_another(work, None)
+
+
 def test_a_part_lies_in_the_picture_and_has_the_area_asked_for(preparation: ModuleType) -> None:
     chance = random.Random(0)
     for size in ((640, 480), (100, 100), (1000, 10)):

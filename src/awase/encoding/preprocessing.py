@@ -59,10 +59,10 @@ def prepare(picture: Image.Image, row: Preprocessing) -> NDArray[np.uint8]:
         square = picture.resize((n, n), _FILTERS[row.filter], box)
     else:
         square = _centre(picture, box, row, n)
-    return _bordered(np.array(square.convert("RGB")), row)
+    return bordered(np.array(square.convert("RGB")), row)
 
 
-def _bordered(square: NDArray[np.uint8], row: Preprocessing) -> NDArray[np.uint8]:
+def bordered(square: NDArray[np.uint8], row: Preprocessing) -> NDArray[np.uint8]:
     """(n, n, 3) in the middle of the mean colour, which a tower takes for nothing at all; (S, S, 3)."""
     n = len(square)
     if n == row.size:

@@ -1,7 +1,8 @@
 """Random views of a picture, for methods that learn from few: a part of it, perhaps mirrored.
 
-RandomResizedCrop of at least half of the area and a flip, as Tip-Adapter has it. Which view is view number 3 of a
-picture depends on its content alone, so that vectors of views are kept and shared like those of pictures."""
+RandomResizedCrop of at least half of the area and a flip, as Tip-Adapter has it; a part of few pixels is enlarged no
+further than the model enlarges a picture. Which view is view number 3 of a picture depends on its content alone, so
+that vectors of views are kept and shared like those of pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from PIL import Image
 from awase.datasets.captioned import Captioned
 from awase.datasets.hashing import content_of
 from awase.datasets.labelled import Labelled
+from awase.encoding.families import Preprocessing
 from awase.encoding.pictures import Picture, name_of, open_picture
+from awase.encoding.preprocessing import bordered
 
 AREA = (0.5, 1.0)
 Data = TypeVar("Data", Labelled, Captioned)
@@ -30,23 +33,23 @@ AFFORDABLE = 8192  # views of all pictures together: some two minutes of the bun
 class View:
     """One view of a picture, made when it is opened. content: what it depends on, 32 bytes."""
 
-    def __init__(self, picture: Picture, content: bytes, number: int, size: int) -> None:
+    def __init__(self, picture: Picture, content: bytes, number: int, row: Preprocessing) -> None:
         self.name = f"{name_of(picture)}, view {number}"
-        self.content = hashlib.sha256(content + f"view {number} of {size}".encode()).digest()
-        self._picture, self._size = picture, size
+        self.content = hashlib.sha256(content + f"view {number} of {row.size}".encode()).digest()
+        self._picture, self._row = picture, row
 
     def open(self, _mode: str) -> BinaryIO:
         """The view as the bytes of a bitmap, size x size."""
         chance = np.random.default_rng(np.frombuffer(self.content, np.uint32))
         file = BytesIO()
-        random_view(open_picture(self._picture).convert("RGB"), self._size, chance).save(file, "BMP")
+        random_view(open_picture(self._picture).convert("RGB"), self._row, chance).save(file, "BMP")
         file.seek(0)
         return file
 
 
-def view(data: Data, number: int, size: int) -> Data:
+def view(data: Data, number: int, row: Preprocessing) -> Data:
     """The same pictures, of each its view of that number."""
-    pictures: Sequence[Picture] = [View(picture, content_of(picture), number, size) for picture in data.pictures]
+    pictures: Sequence[Picture] = [View(picture, content_of(picture), number, row) for picture in data.pictures]
     return replace(data, pictures=pictures)
 
 
@@ -55,11 +58,15 @@ def affordable(views: int, pictures: int) -> int:
     return min(views, max(1, AFFORDABLE // pictures))
 
 
-def random_view(picture: Image.Image, size: int, chance: np.random.Generator) -> Image.Image:
-    """(size, size): a box of random area and aspect, mirrored every second time; torchvision's RandomResizedCrop."""
-    box = _box(*picture.size, chance)
-    view = picture.resize((size, size), Image.Resampling.BICUBIC, box)
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if chance.random() < 0.5 else view
+def random_view(picture: Image.Image, row: Preprocessing, chance: np.random.Generator) -> Image.Image:
+    """(size, size): a box of random area and aspect, mirrored every second time; torchvision's RandomResizedCrop, with
+    the border that the model gives to small pictures."""
+    left, top, right, bottom = box = _box(*picture.size, chance)
+    n = row.inner_side(min(right - left, bottom - top))
+    view = picture.resize((n, n), Image.Resampling.BICUBIC, box)
+    if chance.random() < 0.5:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return Image.fromarray(bordered(np.asarray(view), row))
 
 
 def _box(width: int, height: int, chance: np.random.Generator) -> tuple[float, float, float, float]:

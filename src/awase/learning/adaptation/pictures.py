@@ -85,7 +85,7 @@ class _Views:
 
     def __init__(self, clip: Clip, task: Task | Pairs, kept: np.ndarray, views: int, report: Report) -> None:
         self.clip, self.task, self.count, self.views, self.report = clip, task, len(kept), views, report
-        self._size = clip.checkpoint.architecture.preprocessing.size
+        self._row = clip.checkpoint.architecture.preprocessing
         self._pictures = [task.train.pictures[i] for i in kept]
         self._contents = [content_of(picture) for picture in self._pictures]
 
@@ -102,7 +102,7 @@ class _Views:
 
     def _view(self, number: int, row: int) -> Picture:
         picture = self._pictures[row]
-        return View(picture, self._contents[row], number - 1, self._size) if number else picture
+        return View(picture, self._contents[row], number - 1, self._row) if number else picture
 
 
 def _projects(towers: Towers) -> bool:

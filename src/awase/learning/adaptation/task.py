@@ -85,10 +85,10 @@ class Task:
 
     def views(self, clip: Clip, count: int, reads: Reads = "vectors", progress: Progress | None = None) -> np.ndarray:
         """(count, N, F): `count` random views of each picture of `rows`."""
-        pool, size = self.pool or self.train, clip.checkpoint.architecture.preprocessing.size
+        pool, row = self.pool or self.train, clip.checkpoint.architecture.preprocessing
         kept, seen = self._seen(clip).kept, []
         for number in range(count):  # each number by itself, so that more views are found beside those of fewer
-            found = self._read(clip, view(pool, number, size), reads, _part(progress, number, count))
+            found = self._read(clip, view(pool, number, row), reads, _part(progress, number, count))
             if not np.array_equal(found.kept, kept):
                 raise DataError(f"{self.train.name}: some pictures could be read once and then not; try again")
             seen.append(found.rows)
@@ -142,9 +142,9 @@ class Pairs:
 
     def views(self, clip: Clip, count: int, reads: Reads = "vectors", progress: Progress | None = None) -> np.ndarray:
         """(count, K, F): `count` random views of each picture of `rows`."""
-        size, seen = clip.checkpoint.architecture.preprocessing.size, []
+        row, seen = clip.checkpoint.architecture.preprocessing, []
         for number in range(count):
-            views = view(self.train, number, size)
+            views = view(self.train, number, row)
             seen.append(picture_vectors(clip, views, reads, _part(progress, number, count)).rows)
         return np.stack(seen)
 
