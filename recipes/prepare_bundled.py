@@ -92,7 +92,7 @@ TEXT = NgramEncoder(
     norm_epsilon=1e-12,
 )
 ARCHITECTURE = Architecture(
-    name="awase-bundled-4",
+    name="awase-bundled-5",
     image=IMAGE,
     text=TEXT,
     dimension=512,

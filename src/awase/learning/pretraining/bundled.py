@@ -1,5 +1,5 @@
 """The bundled model: heads and the sentence encoder's last layers on a frozen image tower, then twins of its last
-blocks with them, then heads and those layers once more, on the mean of what that left.
+blocks with them, from several seeds and in rounds that begin from the mean so far.
 
     python -m awase.learning.pretraining.bundled recipes/bundled.toml WORK OUT
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 import tomllib
@@ -91,20 +92,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that is chosen. The phases follow one another on the same weights."""
+    """Everything that is chosen. The phases follow one another on the same weights. The model has the concept gain and
+    the whitening of the stretch that is named last here."""
 
     phases: tuple[Phase, ...]
     ends: tuple[Phase, ...] = ()
     """Phases that all start from the weights of the phases before; what follows them is the mean of what they leave.
     Wortsman et al., 2022 (arXiv:2203.05482): such a mean is better than each of them, at no cost later."""
-    last: Phase | None = None
-    """A phase on that mean, whose tower stays as it is. The model has its concept gain and its whitening."""
+    rounds: tuple[tuple[Phase, ...], ...] = ()
+    """More ends. Those of a round start from the mean of all before them, from the seeds in turn; the mean of the
+    ends counts as one. Ramé et al., 2024 (arXiv:2406.16768), average in rounds likewise."""
     kind_weight: float = 0.0
     """Weight of what a concept is a kind of beside its name, in the model that is written."""
     average: float = 0.98
     """How slowly the moving average of the weights forgets that each phase leaves."""
     seeds: tuple[int, ...] = (0,)
-    """Phases and ends are run from each of these, then the last phase; a mean is over all of them."""
+    """Phases and ends are run from each of these; their mean is over all of them."""
     bfloat16: bool = False
     """Train in bfloat16, losses apart: several times faster where a processor has products of it, slower elsewhere."""
 
@@ -114,21 +117,26 @@ def read_recipe(file: Path) -> Recipe:
     values = tomllib.loads(file.read_text("utf-8"))
     try:
         phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
-        last = _phase(values.pop("last")) if "last" in values else None
+        rounds = tuple(tuple(_like(ends, settings) for settings in part["ends"]) for part in values.pop("rounds", ()))
         seeds = tuple(values.pop("seeds", Recipe.seeds))
-        recipe = Recipe(phases, ends, last, seeds=seeds, **values)
-    except (TypeError, KeyError) as problem:
+        recipe = Recipe(phases, ends, rounds, seeds=seeds, **values)
+    except (TypeError, KeyError, IndexError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
     if not recipe.phases or not recipe.seeds:
         raise UsageError(f"{file}: a recipe has a phase and a seed at least")
-    if last and last.tower:
-        raise UsageError(f"{file}: the last phase leaves the tower as it is; tower = true belongs to the ends")
     return recipe
 
 
 def _phase(settings: dict[str, Any]) -> Phase:
     schedule, unnamed = Schedule(**settings.pop("schedule")), tuple(settings.pop("unnamed", ()))
     return Phase(schedule, unnamed=unnamed, **settings)
+
+
+def _like(ends: Sequence[Phase], settings: dict[str, Any]) -> Phase:
+    """One of the ends, by its number, with other settings."""
+    end: Phase = ends[settings.pop("like")]
+    schedule: Schedule = dataclasses.replace(end.schedule, **settings.pop("schedule", {}))
+    return dataclasses.replace(end, schedule=schedule, **settings)
 
 
 class Space:
@@ -139,8 +147,6 @@ class Space:
         self.image, self.text = cast(EfficientNetLite, towers.image), cast(NgramEncoder, towers.text)
         self.data, self.bfloat16 = data, recipe.bfloat16
         self.gain, self.whitening, self.kind_weight = 1.0, 0.0, 0.0
-        # What the twins make of each crop of the training pictures, where they learn no more.
-        self.kept: list[np.ndarray] = []
         self.last_blocks = LastBlocks(*twins_of(self.image), data.side)
         # The logarithms of three scales: a caption is told from hundreds, a class name from a few of its set.
         kinds = ("pairs", "names", "translations")
@@ -269,9 +275,6 @@ class Step:
         tuned = frozen = data.draw("features", batch.pictures, crops)
         if phase.tower:
             tuned = space.tuned(data.draw("maps", batch.pictures, crops))
-        elif space.kept:
-            drawn = [space.kept[crop][row] for row, crop in zip(batch.pictures, crops, strict=True)]
-            tuned = torch.from_numpy(np.stack(drawn)).float()
         left_out = torch.from_numpy(self.chance.random(len(crops)) < phase.left_out)
         vectors, logits = space.pictures(frozen, tuned, self.concepts, phase.dropout, left_out)
         clear = space.knows(data.draw("features", batch.pictures, np.zeros_like(crops))).softmax(-1)
@@ -333,41 +336,39 @@ def learned_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Reci
     """What each of the recipe's ends leaves, or the phases where it has none."""
     torch.manual_seed(seed)
     space = Space(checkpoint, data, recipe)
-    chance = np.random.default_rng(seed)
+    chance = chance_of(seed, 0)
     for phase in recipe.phases:
         learn(space, phase, recipe, seed, chance)
     start = copied(space.trained(tower=True))
     for number, phase in enumerate(recipe.ends):
-        assign(space, start)
-        learn(space, phase, recipe, seed, np.random.default_rng([seed, number]))
-        yield copied(space.trained(tower=True))
+        yield end_of(space, start, phase, recipe, seed, 1 + number)
     if not recipe.ends:
         yield start
 
 
-def settled(space: Space, recipe: Recipe, last: Phase) -> Weights:
-    """The mean of what the last phase leaves from each seed, with the tower as it is in `space`."""
-    space.kept = seen_by_twins(space)
-    start, found = copied(space.trained(tower=False)), []
-    for seed in recipe.seeds:
-        torch.manual_seed(seed)
-        assign(space, start)
-        learn(space, last, recipe, seed, np.random.default_rng([seed, len(recipe.ends)]))
-        found.append(copied(space.trained(tower=False)))
+def chance_of(seed: int, stretch: int) -> np.random.Generator:
+    """What a stretch of training draws its batches by. All stretches of a recipe have numbers, from the phases' 0."""
+    return np.random.default_rng([seed, 1 + stretch])
+
+
+def end_of(space: Space, start: Weights, phase: Phase, recipe: Recipe, seed: int, stretch: int) -> Weights:
+    """What the phase makes of the weights `start`."""
+    assign(space, start)
+    learn(space, phase, recipe, seed, chance_of(seed, stretch))
+    trained = space.trained(tower=True)
+    return copied({name: trained[name] for name in start})
+
+
+def gone_on(start: Weights, space: Space, recipe: Recipe) -> Weights:
+    """The mean that the recipe's rounds leave."""
+    found, stretch = [start], 1 + len(recipe.ends)
+    for ends in recipe.rounds:
+        now = mean(found)
+        for number, phase in enumerate(ends):
+            seed = recipe.seeds[number % len(recipe.seeds)]
+            found.append(end_of(space, now, phase, recipe, seed, stretch + number))
+        stretch += len(ends)
     return mean(found)
-
-
-@torch.no_grad()
-def seen_by_twins(space: Space) -> list[np.ndarray]:
-    """What the twins make of the training pictures, (N, F) float16 for each crop: once for all steps to come."""
-    found = []
-    for crop in range(space.data.crops):
-        maps = space.data.stored("train", "maps", crop)
-        parts = [slice(i, i + AT_A_TIME) for i in range(0, len(maps), AT_A_TIME)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=space.bfloat16):
-            tuned = [space.last_blocks(torch.tensor(maps[part]).float()).half() for part in parts]
-        found.append(torch.cat(tuned).numpy())
-    return found
 
 
 def mean(left: Sequence[Weights]) -> Weights:
@@ -435,26 +436,25 @@ def make(recipe: Recipe, prepared: Path, out: Path, begun_from: Checkpoint | Non
     """Trains and writes the model. Deterministic by the recipe's seeds on one machine.
 
     begun_from: a model that an earlier run made, in the place of what the phases and their ends would leave. Raises
-    UsageError where it is of another architecture, or there is no last phase."""
+    UsageError where it is of another architecture, or the recipe has no rounds."""
     checkpoint, data = open_checkpoint(prepared / "start"), Prepared(prepared)
     space = Space(checkpoint, data, recipe)
     if begun_from is None:
-        assign(space, mean([found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)]))
+        start = mean([found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)])
     else:
         refuse_unfit(begun_from, checkpoint, recipe)
-        assign(space, trained_weights_of(begun_from, data, recipe))
-    if recipe.last:
-        assign(space, settled(space, recipe, recipe.last))
-    space.set_mixture(recipe.last or [*recipe.phases, *recipe.ends][-1])
+        start = trained_weights_of(begun_from, data, recipe)
+    assign(space, gone_on(start, space, recipe))
+    space.set_mixture([*recipe.phases, *recipe.ends, *itertools.chain(*recipe.rounds)][-1])
     write_compact(checkpoint, finished(space, checkpoint, recipe), out)
 
 
 def refuse_unfit(made: Checkpoint, start: Checkpoint, recipe: Recipe) -> None:
-    if not recipe.last:
-        raise UsageError("the recipe has no last phase to run on a model")
+    if not recipe.rounds:
+        raise UsageError("the recipe has no rounds to go on with from a model")
     towers = [(one.architecture.image, one.architecture.text, one.architecture.dimension) for one in (made, start)]
     if towers[0] != towers[1]:
-        raise UsageError(f"{made.source} has other towers than what was prepared; the last phase needs one of these")
+        raise UsageError(f"{made.source} has other towers than what was prepared; to go on from it, it needs these")
 
 
 def trained_weights_of(made: Checkpoint, data: Prepared, recipe: Recipe) -> Weights:
@@ -470,15 +470,15 @@ def main() -> None:
     parser.add_argument("prepared", type=Path, help="the folder that recipes/prepare_bundled.py made")
     parser.add_argument("out", type=Path, help="the model's folder")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="other seeds than the recipe's")
-    parser.add_argument("--last", type=Path, metavar="MODEL", help="only the last phase, on this model's weights")
+    parser.add_argument("--begin", type=Path, metavar="MODEL", help="only the rounds, from this model")
     parser.add_argument("--quick", action="store_true", help="two steps of each phase: a trial run")
     given = parser.parse_args()
     recipe = read_recipe(given.recipe)
     changes: dict[str, Any] = {"seeds": tuple(given.seeds)} if given.seeds else {}
     if given.quick:
         changes |= {part: tuple(quick(phase) for phase in getattr(recipe, part)) for part in ("phases", "ends")}
-        changes |= {"last": quick(recipe.last)} if recipe.last else {}
-    begun_from = open_checkpoint(given.last) if given.last else None
+        changes |= {"rounds": tuple(tuple(quick(phase) for phase in ends) for ends in recipe.rounds)}
+    begun_from = open_checkpoint(given.begin) if given.begin else None
     make(dataclasses.replace(recipe, **changes), given.prepared, given.out, begun_from)
 
 
