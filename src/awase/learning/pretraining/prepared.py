@@ -81,9 +81,11 @@ class Prepared:
 
     def draw_crops(self, count: int, small: float, chance: np.random.Generator) -> np.ndarray:
         """A crop for each of so many pictures: crop 1, the small one, for a part of them, any other for the rest."""
-        odds = np.full(self.crops, (1 - small) / max(self.crops - 1, 1))
-        odds[1:2] = small
-        return chance.choice(self.crops, count, p=odds / odds.sum())
+        if self.crops == 1:
+            return np.zeros(count, int)
+        odds = np.full(self.crops, (1 - small) / (self.crops - 1))
+        odds[1] = small
+        return chance.choice(self.crops, count, p=odds)
 
     def draw(self, kind: Kind, rows: np.ndarray, crops: np.ndarray) -> Tensor:
         """Maps or features of training pictures, each in its crop, float32."""
