@@ -33,9 +33,22 @@ from awase.encoding.preprocessing import prepare  # noqa: E402
 from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
 from awase.errors import UsageError  # noqa: E402
 from awase.learning.loop import Schedule  # noqa: E402
-from awase.learning.pretraining import bundled  # noqa: E402
-from awase.learning.pretraining.compact import write_compact  # noqa: E402
-from awase.learning.pretraining.prepared import Prepared, Sampler  # noqa: E402
+from awase.learning.pretraining.bundled.compact import write_compact  # noqa: E402
+from awase.learning.pretraining.bundled.ends import (  # noqa: E402
+    Weights,
+    chance_of,
+    copied,
+    end_of,
+    ends_from,
+    learn,
+    mean,
+    rounds_from,
+)
+from awase.learning.pretraining.bundled.making import make  # noqa: E402
+from awase.learning.pretraining.bundled.prepared import Prepared, Sampler  # noqa: E402
+from awase.learning.pretraining.bundled.recipe import Phase, Recipe, quick, read_recipe  # noqa: E402
+from awase.learning.pretraining.bundled.space import Space, whitener  # noqa: E402
+from awase.learning.pretraining.bundled.step import Step  # noqa: E402
 from awase.learning.pretraining.products import LastBlocks, twins_of  # noqa: E402
 
 BUNDLED = Path(awase.__file__).parent / "encoding" / "bundled"
@@ -176,19 +189,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(steps: int) -> bundled.Recipe:
+def recipe(steps: int) -> Recipe:
     gently = {"text.mix": 0.1, "text.dense": 0.1}
     told = {"translated": 3, "restrained": 5, "dropout": 0.0, "concept_gain": 0.5}
-    heads = bundled.Phase(Schedule(steps, 5e-2, factors=gently), {"squares": 4}, named=24, sets=1, **told)
+    heads = Phase(Schedule(steps, 5e-2, factors=gently), {"squares": 4}, named=24, sets=1, **told)
     few = Schedule(max(steps // 8, 2), 1e-3, factors=gently)
     rivals = {"unnamed": ("squares",), "unnamed_weight": 0.05}
     blocks = dataclasses.replace(heads, schedule=few, tower=True, others=3, clear_weight=0.1, **rivals)
     more = dataclasses.replace(blocks, concept_gain=0.6, whitening=0.2)
-    return bundled.Recipe((heads,), (blocks, blocks), ((more,),), kind_weight=0.5, average=0.5)
+    return Recipe((heads,), (blocks, blocks), ((more,),), kind_weight=0.5, average=0.5)
 
 
 def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepared: Path, tmp_path: Path) -> None:
-    bundled.make(recipe(200), prepared, tmp_path / "model")
+    make(recipe(200), prepared, tmp_path / "model")
     clip = awase.load(tmp_path / "model")
     assert clip.engine.name == "onnxruntime"
     pictures = clip.encode_images(list(np.load(prepared / "val.npy")))
@@ -208,21 +221,21 @@ def test_the_recipe_learns_colours_and_what_it_writes_runs_without_torch(prepare
 
 
 def test_every_phase_runs_in_bfloat16(prepared: Path, tmp_path: Path) -> None:
-    bundled.make(dataclasses.replace(recipe(2), bfloat16=True), prepared, tmp_path / "model")
+    make(dataclasses.replace(recipe(2), bfloat16=True), prepared, tmp_path / "model")
     assert np.isfinite(awase.load(tmp_path / "model").encode_texts(["red"])).all()
 
 
 def test_one_seed_makes_one_model(prepared: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        bundled.make(recipe(2), prepared, tmp_path / name)
-    bundled.make(dataclasses.replace(recipe(2), seeds=(1,)), prepared, tmp_path / "c")
+        make(recipe(2), prepared, tmp_path / name)
+    make(dataclasses.replace(recipe(2), seeds=(1,)), prepared, tmp_path / "c")
     one, same, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b", "c"))
     assert one == same
     assert one != other
 
 
 def test_only_the_twins_and_what_reads_them_are_trained(prepared: Path, tmp_path: Path) -> None:
-    bundled.make(recipe(4), prepared, tmp_path / "model")
+    make(recipe(4), prepared, tmp_path / "model")
     before, after = open_checkpoint(prepared / "start").load(), open_checkpoint(tmp_path / "model").load()
     for tensors in (before, after):  # of the classifier, only what the backbone did not know
         tensors |= {name: tensors[name][:1] for name in ("image.classifier.weight", "image.classifier.bias")}
@@ -248,17 +261,17 @@ def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
 def test_the_ends_start_alike_and_every_seed_has_its_own(prepared: Path) -> None:
     checkpoint, data, settings = open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2)
     phaseless = dataclasses.replace(settings, phases=())
-    found = list(bundled.ends_from(3, checkpoint, data, phaseless))
+    found = list(ends_from(3, checkpoint, data, phaseless))
     for number, (phase, left) in enumerate(zip(settings.ends, found, strict=True)):
-        space = bundled.Space(checkpoint, data, settings)
-        bundled.learn(space, phase, settings, 3, bundled.chance_of(3, 1 + number))
+        space = Space(checkpoint, data, settings)
+        learn(space, phase, settings, 3, chance_of(3, 1 + number))
         for name, weight in space.trained(tower=True).items():
             assert torch.equal(weight, left[name]), name
-    one, other = (next(bundled.ends_from(seed, checkpoint, data, settings)) for seed in (0, 1))
+    one, other = (next(ends_from(seed, checkpoint, data, settings)) for seed in (0, 1))
     assert any((one[name] != other[name]).any() for name in one)
-    (alone,) = bundled.ends_from(0, checkpoint, data, dataclasses.replace(settings, ends=()))
+    (alone,) = ends_from(0, checkpoint, data, dataclasses.replace(settings, ends=()))
     assert set(alone) == set(one)
-    together = bundled.mean([one, other])
+    together = mean([one, other])
     assert all(torch.allclose(together[name], (one[name] + other[name]) / 2, atol=1e-6) for name in one)
 
 
@@ -274,8 +287,8 @@ def test_as_many_pictures_are_seen_small_as_was_asked_for(prepared: Path) -> Non
 def test_the_rounds_begin_from_the_mean_of_the_ends(prepared: Path, tmp_path: Path) -> None:
     """The whole recipe against its rounds alone, begun from the model that the rest of it writes."""
     whole = dataclasses.replace(recipe(8), seeds=(0, 1))
-    bundled.make(dataclasses.replace(whole, rounds=()), prepared, tmp_path / "ends")
-    bundled.make(whole, prepared, tmp_path / "whole")
+    make(dataclasses.replace(whole, rounds=()), prepared, tmp_path / "ends")
+    make(whole, prepared, tmp_path / "whole")
     ends, made = (open_checkpoint(tmp_path / name) for name in ("ends", "whole"))
     before, after = ends.load(), made.load()
     changed = {name for name, values in before.items() if (after[name] != values).any()}
@@ -285,7 +298,7 @@ def test_the_rounds_begin_from_the_mean_of_the_ends(prepared: Path, tmp_path: Pa
     assert not {name for name in changed if name.startswith(("image.blocks", "image.top", "image.stem"))}
     assert after["image.concept_gain"] == np.float16(0.6)
     assert before["image.concept_gain"] == np.float16(0.5)
-    bundled.make(whole, prepared, tmp_path / "again", ends)
+    make(whole, prepared, tmp_path / "again", ends)
     again = open_checkpoint(tmp_path / "again").load()
     for name in ("image.projection.weight", "image.tuned_top.weight"):
         assert not np.array_equal(again[name], before[name])
@@ -297,16 +310,16 @@ def test_a_round_begins_from_the_mean_of_all_before_it_and_so_the_model_ends(pre
     blocks = recipe(4).ends[0]
     other = dataclasses.replace(blocks, small=0.0)
     settings = dataclasses.replace(recipe(4), seeds=(5, 6), rounds=((blocks, other, other), (blocks,)))
-    space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), settings)
-    start = bundled.copied(space.trained(tower=True))
-    found = bundled.rounds_from(start, space, settings)
+    space = Space(open_checkpoint(prepared / "start"), Prepared(prepared), settings)
+    start = copied(space.trained(tower=True))
+    found = rounds_from(start, space, settings)
 
-    def left(begin: bundled.Weights, phase: bundled.Phase, seed: int, stretch: int) -> bundled.Weights:
-        return bundled.end_of(phase, begin, space, settings, seed, stretch)
+    def left(begin: Weights, phase: Phase, seed: int, stretch: int) -> Weights:
+        return end_of(phase, begin, space, settings, seed, stretch)
 
     first = [left(start, phase, seed, 3 + i) for i, (phase, seed) in enumerate(((blocks, 5), (other, 6), (other, 5)))]
-    second = left(bundled.mean([start, *first]), blocks, 6, 6)
-    expected = bundled.mean([start, *first, second])
+    second = left(mean([start, *first]), blocks, 6, 6)
+    expected = mean([start, *first, second])
     assert set(found) == set(start)
     assert all(torch.equal(found[name], expected[name]) for name in found)
     assert any(not torch.equal(first[1][name], first[2][name]) for name in start)  # the seed, and where in the recipe
@@ -315,11 +328,11 @@ def test_a_round_begins_from_the_mean_of_all_before_it_and_so_the_model_ends(pre
 def test_whitened_names_are_told_apart_more_easily() -> None:
     chance = torch.Generator().manual_seed(0)
     names = nn.functional.normalize(torch.randn(40, 8, generator=chance) + 3 * torch.randn(8, generator=chance), dim=-1)
-    assert torch.allclose(bundled.whitener(names, 0.0), torch.eye(8), atol=1e-5)
-    whole = names @ bundled.whitener(names, 0.5)
+    assert torch.allclose(whitener(names, 0.0), torch.eye(8), atol=1e-5)
+    whole = names @ whitener(names, 0.5)
     assert torch.allclose(whole.T @ whole / 40, torch.eye(8), atol=0.02)
     cosines = [
-        (mixed := nn.functional.normalize(names @ bundled.whitener(names, power), dim=-1)) @ mixed.T
+        (mixed := nn.functional.normalize(names @ whitener(names, power), dim=-1)) @ mixed.T
         for power in (0.0, 0.25, 0.5)
     ]
     apart = [(found.sum() - 40) / (40 * 39) for found in cosines]
@@ -327,7 +340,7 @@ def test_whitened_names_are_told_apart_more_easily() -> None:
 
 
 def test_what_was_learned_can_be_left_out_of_a_mixture(prepared: Path) -> None:
-    space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
+    space = Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
     space.set_mixture(recipe(2).ends[0])
     with torch.no_grad():
         space.learned.bias.fill_(50.0)  # certain of what it learned
@@ -341,9 +354,9 @@ def test_what_was_learned_can_be_left_out_of_a_mixture(prepared: Path) -> None:
 
 
 def test_the_right_answer_is_shared_with_what_the_backbone_knew(prepared: Path) -> None:
-    space = bundled.Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
+    space = Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
     phase = dataclasses.replace(recipe(2).phases[0], known_part=0.25)
-    step = bundled.Step(space, phase, np.random.default_rng(0))
+    step = Step(space, phase, np.random.default_rng(0))
     batch = step.sampler()
     right = step.right(batch, torch.ones(24, 1))
     assert torch.allclose(right.sum(1), torch.ones(24))
@@ -362,14 +375,14 @@ def test_pictures_that_were_not_prepared_are_refused(prepared: Path, tmp_path: P
 
 
 def test_the_shipped_recipe_is_read_whole() -> None:
-    found = bundled.read_recipe(RECIPE)
+    found = read_recipe(RECIPE)
     assert [phase.tower for phase in (*found.phases, *found.ends)] == [False, True, True, True]
     for number, more in zip((1, 0), found.rounds[0], strict=True):
         longer = dataclasses.replace(found.ends[number].schedule, steps=600)
         assert more == dataclasses.replace(found.ends[number], schedule=longer)
     assert found.rounds[1][1].japanese == 0.4
     assert found.ends[2].unnamed == ("flickr8k",)
-    short = bundled.quick(found)
+    short = quick(found)
     every = (*short.phases, *short.ends, *short.rounds[0], *short.rounds[1])
     assert [phase.schedule.steps for phase in every] == [2] * 8
     shipped = open_checkpoint(BUNDLED).load()["image.concept_gain"]
@@ -381,7 +394,7 @@ def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
     for wrong in ("concept_gian = 1", text.replace("dropout", "dropuot"), text.replace("steps", "stpes")):
         (tmp_path / "recipe.toml").write_text(wrong, "utf-8")
         with pytest.raises(UsageError, match="settings"):
-            bundled.read_recipe(tmp_path / "recipe.toml")
+            read_recipe(tmp_path / "recipe.toml")
 
 
 def test_recipes_that_cannot_be_run_are_refused(prepared: Path, tmp_path: Path) -> None:
@@ -396,11 +409,11 @@ def test_recipes_that_cannot_be_run_are_refused(prepared: Path, tmp_path: Path) 
     ):
         (tmp_path / "recipe.toml").write_text(wrong, "utf-8")
         with pytest.raises(UsageError, match=words):
-            bundled.read_recipe(tmp_path / "recipe.toml")
+            read_recipe(tmp_path / "recipe.toml")
     with pytest.raises(UsageError, match="another architecture"):
-        bundled.make(recipe(2), prepared, tmp_path / "model", open_checkpoint(BUNDLED))
+        make(recipe(2), prepared, tmp_path / "model", open_checkpoint(BUNDLED))
     with pytest.raises(UsageError, match="no rounds to go on"):
-        bundled.make(dataclasses.replace(recipe(2), rounds=()), prepared, tmp_path / "model", tiny_checkpoint())
+        make(dataclasses.replace(recipe(2), rounds=()), prepared, tmp_path / "model", tiny_checkpoint())
     assert not (tmp_path / "model").exists()
 
 
