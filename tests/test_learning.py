@@ -33,6 +33,7 @@ from awase.encoding.preprocessing import prepare  # noqa: E402
 from awase.encoding.towers import Towers, initialise, load_towers, normalise  # noqa: E402
 from awase.errors import UsageError  # noqa: E402
 from awase.learning.loop import Schedule  # noqa: E402
+from awase.learning.pretraining.bundled import making  # noqa: E402
 from awase.learning.pretraining.bundled.compact import write_compact  # noqa: E402
 from awase.learning.pretraining.bundled.ends import (  # noqa: E402
     Weights,
@@ -304,6 +305,17 @@ def test_the_rounds_begin_from_the_mean_of_the_ends(prepared: Path, tmp_path: Pa
         assert not np.array_equal(again[name], before[name])
     for name, values in after.items():  # it began from rounded weights, and from other scales; two steps of 1e-3
         assert np.abs(again[name] - values).max() <= 0.1 * np.abs(values).max() + 3e-3, name
+
+
+def test_a_model_that_is_begun_from_leaves_no_scale_to_chance(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model keeps no scales of losses; without them in the start, an end would have those of the end before it."""
+    begun = []
+    monkeypatch.setattr(making, "rounds_from", lambda start, *_rest: begun.append(start) or start)
+    make(recipe(2), prepared, tmp_path / "model", open_checkpoint(prepared / "start"))
+    space = Space(open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2))
+    assert set(begun[0]) == set(space.trained(tower=True))
 
 
 def test_a_round_begins_from_the_mean_of_all_before_it_and_so_the_model_ends(prepared: Path) -> None:
