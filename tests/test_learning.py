@@ -35,21 +35,21 @@ from awase.errors import UsageError  # noqa: E402
 from awase.learning.loop import Schedule  # noqa: E402
 from awase.learning.pretraining.bundled import making  # noqa: E402
 from awase.learning.pretraining.bundled.compact import write_compact  # noqa: E402
-from awase.learning.pretraining.bundled.ends import (  # noqa: E402
-    Weights,
-    chance_of,
-    copied,
-    end_of,
-    ends_from,
-    learn,
-    mean,
-    rounds_from,
-)
 from awase.learning.pretraining.bundled.making import make  # noqa: E402
 from awase.learning.pretraining.bundled.prepared import Prepared, Sampler  # noqa: E402
 from awase.learning.pretraining.bundled.recipe import Phase, Recipe, quick, read_recipe  # noqa: E402
 from awase.learning.pretraining.bundled.space import Space, whitener  # noqa: E402
 from awase.learning.pretraining.bundled.step import Step  # noqa: E402
+from awase.learning.pretraining.bundled.stretches import (  # noqa: E402
+    Stretch,
+    Weights,
+    copied,
+    mean,
+    phases_and_ends,
+    rounds_from,
+    side_by_side,
+    trained,
+)
 from awase.learning.pretraining.products import LastBlocks, twins_of  # noqa: E402
 
 BUNDLED = Path(awase.__file__).parent / "encoding" / "bundled"
@@ -259,21 +259,37 @@ def test_a_batch_holds_what_was_asked_for(prepared: Path) -> None:
     assert batch.concepts.tolist() == [1 + label for label in batch.labels.tolist()]
 
 
-def test_the_ends_start_alike_and_every_seed_has_its_own(prepared: Path) -> None:
-    checkpoint, data, settings = open_checkpoint(prepared / "start"), Prepared(prepared), recipe(2)
-    phaseless = dataclasses.replace(settings, phases=())
-    found = list(ends_from(3, checkpoint, data, phaseless))
-    for number, (phase, left) in enumerate(zip(settings.ends, found, strict=True)):
-        space = Space(checkpoint, data, settings)
-        learn(space, phase, settings, 3, chance_of(3, 1 + number))
-        for name, weight in space.trained(tower=True).items():
-            assert torch.equal(weight, left[name]), name
-    one, other = (next(ends_from(seed, checkpoint, data, settings)) for seed in (0, 1))
-    assert any((one[name] != other[name]).any() for name in one)
-    (alone,) = ends_from(0, checkpoint, data, dataclasses.replace(settings, ends=()))
-    assert set(alone) == set(one)
-    together = mean([one, other])
-    assert all(torch.allclose(together[name], (one[name] + other[name]) / 2, atol=1e-6) for name in one)
+def test_every_seed_has_its_phases_and_these_their_ends(prepared: Path) -> None:
+    settings = dataclasses.replace(recipe(2), seeds=(0, 1))
+    found = phases_and_ends(settings, side_by_side(prepared, settings, 1))
+    starts = [trained(Stretch(settings.phases, seed, 0), prepared, settings) for seed in (0, 1)]
+    assert any((starts[0][name] != starts[1][name]).any() for name in starts[0])
+    ends = [
+        trained(Stretch((phase,), seed, 1 + number, start), prepared, settings)
+        for seed, start in enumerate(starts)
+        for number, phase in enumerate(settings.ends)
+    ]
+    for name, weight in found.items():
+        np.testing.assert_allclose(weight, sum(end[name] for end in ends) / 4, rtol=1e-5, atol=1e-7)
+    endless = dataclasses.replace(settings, ends=())
+    for name, weight in phases_and_ends(endless, side_by_side(prepared, endless, 1)).items():
+        np.testing.assert_array_equal(weight, mean(starts)[name])
+
+
+def test_stretches_leave_the_same_side_by_side_and_one_after_the_other(prepared: Path) -> None:
+    settings = recipe(2)
+    stretches = [Stretch(settings.phases, seed, 0) for seed in (0, 1, 2)]
+    one, several = (side_by_side(prepared, settings, workers)(stretches) for workers in (1, 2))
+    for alone, beside in zip(one, several, strict=True):
+        for name, weight in alone.items():
+            np.testing.assert_allclose(beside[name], weight, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_what_goes_wrong_in_a_stretch_is_told_from_its_process(prepared: Path) -> None:
+    phase = dataclasses.replace(recipe(2).phases[0], pairs={"circles": 4})
+    strange = dataclasses.replace(recipe(2), phases=(phase,), seeds=(0, 1))
+    with pytest.raises(UsageError, match="no pictures of circles were prepared"):
+        phases_and_ends(strange, side_by_side(prepared, strange, 2))
 
 
 def test_as_many_pictures_are_seen_small_as_was_asked_for(prepared: Path) -> None:
@@ -310,7 +326,7 @@ def test_the_rounds_begin_from_the_mean_of_the_ends(prepared: Path, tmp_path: Pa
 def test_a_model_that_is_begun_from_leaves_no_scale_to_chance(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model keeps no scales of losses; without them in the start, an end would have those of the end before it."""
+    """A model keeps no scales of losses; those that were prepared take their place."""
     begun = []
     monkeypatch.setattr(making, "rounds_from", lambda start, *_rest: begun.append(start) or start)
     make(recipe(2), prepared, tmp_path / "model", open_checkpoint(prepared / "start"))
@@ -324,17 +340,18 @@ def test_a_round_begins_from_the_mean_of_all_before_it_and_so_the_model_ends(pre
     settings = dataclasses.replace(recipe(4), seeds=(5, 6), rounds=((blocks, other, other), (blocks,)))
     space = Space(open_checkpoint(prepared / "start"), Prepared(prepared), settings)
     start = copied(space.trained(tower=True))
-    found = rounds_from(start, space, settings)
+    found = rounds_from(start, settings, side_by_side(prepared, settings, 1))
 
-    def left(begin: Weights, phase: Phase, seed: int, stretch: int) -> Weights:
-        return end_of(phase, begin, space, settings, seed, stretch)
+    def left(begin: Weights, phase: Phase, seed: int, number: int) -> Weights:
+        return trained(Stretch((phase,), seed, number, begin), prepared, settings)
 
     first = [left(start, phase, seed, 3 + i) for i, (phase, seed) in enumerate(((blocks, 5), (other, 6), (other, 5)))]
     second = left(mean([start, *first]), blocks, 6, 6)
     expected = mean([start, *first, second])
     assert set(found) == set(start)
-    assert all(torch.equal(found[name], expected[name]) for name in found)
-    assert any(not torch.equal(first[1][name], first[2][name]) for name in start)  # the seed, and where in the recipe
+    for name, weight in found.items():
+        np.testing.assert_array_equal(weight, expected[name])
+    assert any((first[1][name] != first[2][name]).any() for name in start)  # the seed, and where in the recipe
 
 
 def test_whitened_names_are_told_apart_more_easily() -> None:

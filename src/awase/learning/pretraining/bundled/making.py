@@ -15,26 +15,35 @@ from awase.encoding.checkpoints import open_checkpoint
 from awase.encoding.checkpoints.checkpoint import Checkpoint
 from awase.errors import UsageError
 from awase.learning.pretraining.bundled.compact import as_stored, write_compact
-from awase.learning.pretraining.bundled.ends import Weights, assign, copied, ends_from, mean, rounds_from
 from awase.learning.pretraining.bundled.prepared import Prepared
 from awase.learning.pretraining.bundled.recipe import Recipe
 from awase.learning.pretraining.bundled.space import AT_A_TIME, Space
+from awase.learning.pretraining.bundled.stretches import (
+    Weights,
+    assign,
+    copied,
+    phases_and_ends,
+    rounds_from,
+    side_by_side,
+)
 
 
-def make(recipe: Recipe, prepared: Path, out: Path, begin: Checkpoint | None = None) -> None:
+def make(recipe: Recipe, prepared: Path, out: Path, begin: Checkpoint | None = None, workers: int = 1) -> None:
     """Trains and writes the model. Deterministic by the recipe's seeds on one machine.
 
-    begin: a model that an earlier run made, in the place of what the phases and their ends would leave. Raises
-    UsageError where it is of another architecture, or the recipe has no rounds."""
+    begin: a model that an earlier run made, in the place of what the phases and their ends would leave.
+    workers: so many stretches of training run at once. Raises UsageError for a `begin` of another architecture, or
+    where the recipe has no rounds to go on with."""
     data = Prepared(prepared)
     checkpoint = open_checkpoint(prepared / "start")
     space = Space(checkpoint, data, recipe)
+    run = side_by_side(prepared, recipe, workers)
     if begin is None:
-        start = mean([end for seed in recipe.seeds for end in ends_from(seed, checkpoint, data, recipe)])
+        start = phases_and_ends(recipe, run)
     else:
         refuse_unfit(begin, checkpoint, recipe)
         start = copied(space.trained(tower=True)) | trained_weights_of(begin, data, recipe)
-    assign(space, rounds_from(start, space, recipe))
+    assign(space, rounds_from(start, recipe, run))
     space.set_mixture([*recipe.phases, *recipe.ends, *itertools.chain(*recipe.rounds)][-1])
     write_compact(checkpoint, finished(space, checkpoint, recipe), out)
 
