@@ -7,6 +7,7 @@ process that did cannot be forked again).
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch._dynamo  # which the optimiser imports; here once for all processes
@@ -22,8 +24,8 @@ import torch.distributed.fsdp
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from awase.errors import UsageError
-from awase.learning import losses
+from awase.errors import AwaseError, UsageError
+from awase.learning import losses, state
 from awase.learning.distributed import average_gradients, gather, mean, rank, shard, share, shifted, wait_for_all, world
 from awase.learning.loop import Average, Keeping, Schedule, train
 from awase.learning.losses import Teacher
@@ -213,6 +215,43 @@ def leave(folder: Path) -> Found:
     return {}
 
 
+def divided(folder: Path) -> Found:
+    """Goes on with weights that are split from a state, at step 8, of weights that were not."""
+    run = folder / "divided-run"
+    with suppress(ConnectionAbortedError):
+        _train(Towers(), 10, run, stop_at=9)
+    towers = Towers()
+    shard(towers)
+    return _train(towers, 10, run)[0]
+
+
+def disk_of_ones_own(folder: Path) -> Found:
+    """Each process has a disk of its own, and only the first one's has states."""
+    run = folder / f"disk-{rank()}"
+    _train(Towers(), 5, run)
+    wait_for_all()
+    try:
+        _train(Towers(), 10, run)
+    except UsageError as problem:
+        return {"refused": mean(torch.tensor(float("its disk must be one that all share" in str(problem))))}
+    return {"refused": mean(torch.tensor(0.0))}
+
+
+def full_disk(folder: Path) -> Found:
+    """The first process's disk refuses every state of split weights: a warning, and at the end an error, for all."""
+    towers = Towers()
+    shard(towers)
+    refusal = {"side_effect": OSError(28, "No space left on device")} if rank() == 0 else {"wraps": shutil.rmtree}
+    with warnings.catch_warnings(record=True) as told, mock.patch.object(state.shutil, "rmtree", **refusal):
+        warnings.simplefilter("always")
+        try:
+            _train(towers, 10, folder / "full-disk-run")
+        except AwaseError as problem:
+            ended = "after step 10 could not be written" in str(problem)
+    said = sum("could not be written" in str(w.message) for w in told)
+    return {"told": mean(torch.tensor(float(said))), "ended": mean(torch.tensor(float(ended)))}
+
+
 def pretraining(folder: Path) -> Found:
     """A whole run by the engine, on the pictures that the test put there; its log."""
     block = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 32, "activation": "gelu"}
@@ -231,9 +270,8 @@ def pretraining(folder: Path) -> Found:
     return {key: torch.tensor([line[key] for line in log]) for key in ("pairs", "scale", "gradient")}
 
 
-JOBS: dict[str, Callable[[Path], Found]] = {
-    job.__name__: job for job in (every_loss, passing, replicated, sharded, damaged, leave, other_count, pretraining)
-}
+_JOBS = every_loss, passing, replicated, sharded, damaged, leave, other_count, divided, disk_of_ones_own, full_disk
+JOBS: dict[str, Callable[[Path], Found]] = {job.__name__: job for job in (*_JOBS, pretraining)}
 
 
 def in_processes(job: str, folder: Path, count: int) -> None:

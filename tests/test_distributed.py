@@ -24,7 +24,7 @@ Found = dict[str, torch.Tensor]
 JOBS = [
     *(f"{job}:{count}" for job in ("every_loss", "replicated", "pretraining") for count in (1, 2, 4)),
     *(f"{job}:{count}" for job in ("passing", "sharded") for count in (2, 4)),
-    *("damaged:2", "leave:2", "other_count:1", "other_count:4"),
+    *("damaged:2", "leave:2", "other_count:1", "other_count:4", "divided:2", "disk_of_ones_own:2", "full_disk:2"),
 ]
 
 
@@ -113,6 +113,21 @@ def test_a_sharded_run_goes_on_from_the_state_before_a_damaged_one(folder: Path,
 def test_a_sharded_run_goes_on_with_another_number_of_processes(folder: Path, alone: Found) -> None:
     for found in found_by(folder, "other_count", 1, 4).values():
         assert_equal(found, alone, 1e-5)
+
+
+def test_a_run_goes_on_with_its_weights_split(folder: Path, alone: Found) -> None:
+    assert_equal(found_by(folder, "divided", 2)[2], alone, 1e-5)
+
+
+def test_states_that_not_every_process_sees_are_refused_by_all(folder: Path) -> None:
+    assert found_by(folder, "disk_of_ones_own", 2)[2]["refused"] == 1
+
+
+def test_a_full_disk_is_told_by_every_process_of_a_sharded_run(folder: Path) -> None:
+    assert {name: float(value) for name, value in found_by(folder, "full_disk", 2)[2].items()} == {
+        "told": 2,
+        "ended": 1,
+    }
 
 
 def test_a_whole_run_is_the_same_however_many_share_it(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import multiprocessing
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -290,6 +291,7 @@ def test_what_goes_wrong_in_a_stretch_is_told_from_its_process(prepared: Path) -
     strange = dataclasses.replace(recipe(2), phases=(phase,), seeds=(0, 1))
     with pytest.raises(UsageError, match="no pictures of circles were prepared"):
         phases_and_ends(strange, side_by_side(prepared, strange, 2))
+    assert not multiprocessing.active_children()
 
 
 def test_as_many_pictures_are_seen_small_as_was_asked_for(prepared: Path) -> None:

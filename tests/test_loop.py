@@ -220,8 +220,23 @@ def test_fp16_finds_a_factor_that_its_gradients_can_bear() -> None:
     assert [math.isfinite(norm) for norm in told] == [False] * 12 + [True] * 4
     assert told[-1] == pytest.approx(3000 * math.sqrt(2), rel=1e-3)
     half = Half("fp16", factor=8.0)
-    assert all(half.fits(1.0) for _ in range(GROW_AFTER))
+    for _ in range(GROW_AFTER):
+        half.settle(half.overflowed({"sum": 1.0, "gradient": 1.0}))
     assert half.factor == 16.0
+
+
+def test_a_loss_that_is_not_finite_is_no_fault_of_fp16s_factor() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with (
+        pytest.warns(UserWarning, match="step [12]: sum is nan; the step is passed over"),
+        pytest.raises(TrainingFailed, match="3 steps in a row"),
+    ):
+        train(
+            {"w": weight},
+            lambda step: {"sum": weight.sum() * (math.nan if step else 1e-4)},
+            Schedule(9, 0.1, patience=2),
+            precision="fp16",
+        )
 
 
 # ---- what is not finite ----------------------------------------------------------------------------------------------
@@ -254,6 +269,10 @@ def test_running_statistics_of_a_bad_step_are_put_back() -> None:
         train(weights, losses, Schedule(3, 0.1))
     assert torch.isfinite(layer.running_var).all()
     assert layer.num_batches_tracked == 2
+    with pytest.raises(TrainingFailed, match="the weights are as they were before"):
+        train(weights, losses, Schedule(3, 0.1, patience=0))
+    assert torch.isfinite(layer.running_var).all()
+    assert layer.num_batches_tracked == 3
 
 
 def test_too_many_in_a_row_stop_training_with_a_diagnosis() -> None:

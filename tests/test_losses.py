@@ -372,3 +372,6 @@ def test_batches_by_likeness_hold_every_pair_once_and_rivals_together() -> None:
     assert sorted(order.tolist()) == list(range(60))
     assert all(len(set(kinds[batch].tolist())) == 1 for batch in order.split(6))
     assert order.tolist() != order_by_likeness(rivals, 6, torch.Generator().manual_seed(1)).tolist()
+    later = order_by_likeness(rivals, 6, torch.Generator().manual_seed(0), begun=4)  # two places are left in a batch
+    assert sorted(later.tolist()) == list(range(60))
+    assert [len(set(kinds[batch].tolist())) for batch in later.split([2, 6, 6, 46])[:3]] == [1, 1, 1]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -21,15 +22,19 @@ torch = pytest.importorskip("torch")
 
 import awase  # noqa: E402
 from awase.cli import main  # noqa: E402
+from awase.clip import Clip  # noqa: E402
 from awase.datasets.sharding import write_shards  # noqa: E402
 from awase.encoding.families import Preprocessing, TextRule  # noqa: E402
 from awase.encoding.tokenizers import open_tokenizer  # noqa: E402
 from awase.errors import AwaseError, DataError, PictureError, UsageError  # noqa: E402
+from awase.evaluation.results import Result  # noqa: E402
 from awase.learning.loop import Schedule  # noqa: E402
+from awase.learning.pretraining import engine  # noqa: E402
 from awase.learning.pretraining.engine import pretrain  # noqa: E402
 from awase.learning.pretraining.pairs import Pairs, Source, places, random_box  # noqa: E402
 from awase.learning.pretraining.recipe import Data, Loss, Model, PairSet, Recipe, Watch, read_recipe  # noqa: E402
 from awase.learning.pretraining.speed import Speed, _work_of  # noqa: E402
+from awase.learning.pretraining.step import loss_of  # noqa: E402
 from awase.learning.pretraining.watching import Alarms, read_evaluations  # noqa: E402
 from awase.learning.state import read_log  # noqa: E402
 
@@ -151,6 +156,7 @@ def test_a_recipe_is_read_with_its_changes(tmp_path: Path) -> None:
         ("schedule.rate=nan", "a schedule needs"),
         ("schedule.decay=inf", "a schedule needs"),
         ("schedule.betas=[0.9]", "expected 2 values"),
+        ("schedule.factors={'text.'='x'}", "factors.text. is 'x'; expected a number"),
         ("seed=-1", "the seed -1"),
         ("watch.every=-3", "watch.every counts steps"),
     ],
@@ -407,6 +413,40 @@ def test_a_checkpoint_beside_the_recipe_is_found_from_anywhere(tmp_path: Path) -
     assert read_recipe(tmp_path / "r.toml", ['model={checkpoint="org/name"}']).model.checkpoint == "org/name"
 
 
+def test_the_model_that_is_written_and_measured_is_the_average(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[dict[str, np.ndarray]] = []
+
+    def evaluate(clip: Clip, watch: Watch) -> list[Result]:
+        measured.append({name: values.copy() for name, values in clip.checkpoint.load().items()})
+        return []
+
+    monkeypatch.setattr(engine, "evaluate", evaluate)
+    watch = Watch(every=2, retrieval=(f"{squares}:val",))
+    pretrain(recipe(squares, 4, average=0.9, watch=watch), tmp_path / "run")
+    kept = load_file(tmp_path / "run" / "step-00000004.safetensors")
+    made = awase.load(tmp_path / "run" / "model").checkpoint.load()
+    for name, values in made.items():
+        np.testing.assert_array_equal(values, kept[f"average.{name}"])
+        np.testing.assert_array_equal(values, measured[1][name])
+    assert any(not np.array_equal(values, kept[f"weights.{name}"]) for name, values in made.items())
+    assert any(not np.array_equal(values, measured[0][name]) for name, values in made.items())
+
+
+def test_a_disk_that_refuses_what_stands_beside_a_run_stops_no_training(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engine, "note_evaluation", full)
+    watch = Watch(every=2, retrieval=(f"{squares}:val",))
+    with pytest.warns(UserWarning, match=r"evaluations.jsonl could not be written \(No space left"):
+        pretrain(recipe(squares, 3, watch=watch), tmp_path / "run")
+    assert (tmp_path / "run" / "model").is_dir()
+
+
 @pytest.mark.parametrize("stop_at", [0, 3])
 def test_an_interrupted_run_ends_with_the_same_model(squares: Path, tmp_path: Path, stop_at: int) -> None:
     chosen = recipe(squares, average=0.9, model=Model(architecture=ARCHITECTURE, left_out=0.25))
@@ -426,6 +466,19 @@ def test_an_interrupted_run_ends_with_the_same_model(squares: Path, tmp_path: Pa
         pretrain(dataclasses.replace(chosen, loss=Loss(pull=0.1)), tmp_path / "parts")
 
 
+def test_what_a_step_takes_may_change_while_a_run_is_going_on(squares: Path, tmp_path: Path) -> None:
+    """As the message about memory advises."""
+
+    def stop(step: int, told: dict[str, float]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe(squares), tmp_path / "run", stop)
+    lean = Model(architecture=ARCHITECTURE, recompute=True)
+    pretrain(recipe(squares, model=lean, loss=Loss(part=3)), tmp_path / "run")
+    assert len(read_log(tmp_path / "run")) == 6
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -434,15 +487,17 @@ def test_an_interrupted_run_ends_with_the_same_model(squares: Path, tmp_path: Pa
         Loss(swapped=True, smoothing=0.1, pull=0.1),
         Loss(part=3, most_scale=10.0),
         Loss(fixed_scale=20.0),
+        Loss(fixed_scale=150.0),
     ],
 )
 def test_every_loss_runs(squares: Path, tmp_path: Path, loss: Loss) -> None:
     pretrain(recipe(squares, 3, loss=loss), tmp_path / "run")
     log = read_log(tmp_path / "run")
     assert all(line["pairs"] is not None for line in log)
-    assert log[-1]["scale"] <= loss.most_scale * (1 + 1e-6)
     if loss.fixed_scale:
-        assert [line["scale"] for line in log] == pytest.approx([20] * 3)
+        assert [line["scale"] for line in log] == pytest.approx([loss.fixed_scale] * 3)
+    else:
+        assert log[-1]["scale"] <= loss.most_scale * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -467,7 +522,7 @@ def test_from_the_second_epoch_on_confused_pairs_meet(squares: Path, tmp_path: P
     chosen = recipe(squares, 13, data=data)
     pretrain(chosen, tmp_path / "whole")
     orders = sorted((tmp_path / "whole" / "orders").iterdir())
-    assert [file.name for file in orders] == ["set-0-epoch-1.npy", "set-0-epoch-2.npy"]
+    assert [file.name.partition("-")[2] for file in orders] == ["set-0-epoch-1.npy", "set-0-epoch-2.npy"]
     order = np.load(orders[1])
     assert sorted(order) == list(range(40))
     assert min(Counter(batch % 4).most_common(1)[0][1] for batch in order.reshape(5, 8)[:2]) >= 4
@@ -480,6 +535,27 @@ def test_from_the_second_epoch_on_confused_pairs_meet(squares: Path, tmp_path: P
         pretrain(chosen, tmp_path / "parts", stop)
     pretrain(chosen, tmp_path / "parts")
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+
+
+def test_what_another_run_mined_is_not_taken(squares: Path, tmp_path: Path) -> None:
+    data = Data((PairSet(str(squares)),), batch=8, threads=1, mined=True)
+    pretrain(recipe(squares, 7, data=data), tmp_path / "first")
+    shutil.copytree(tmp_path / "first" / "orders", tmp_path / "second" / "orders")
+    for name in ("second", "fresh"):
+        pretrain(recipe(squares, 7, data=data, seed=1), tmp_path / name)
+    assert weights_of(tmp_path / "second") == weights_of(tmp_path / "fresh")
+
+
+def test_mining_leaves_locked_layers_as_they_were(squares: Path, tmp_path: Path) -> None:
+    image = {"kind": "ModifiedResNet", "image_size": 32, "width": 8, "blocks": [1, 1, 1, 1], "heads": 4}
+    resnet = {**ARCHITECTURE, "image": image, "preprocessing": {"size": 32}}
+    first = pretrain(recipe(squares, 2, model=Model(architecture=resnet)), tmp_path / "first")
+    data = Data((PairSet(str(squares)),), batch=8, threads=1, mined=True)
+    locked = Model(checkpoint=str(first), locked=("image.bn1.",))
+    second = pretrain(recipe(squares, 7, model=locked, data=data), tmp_path / "second")
+    before, after = (awase.load(model).checkpoint.load() for model in (first, second))
+    assert np.array_equal(before["image.bn1.running_mean"], after["image.bn1.running_mean"])
+    assert not np.array_equal(before["image.bn2.running_mean"], after["image.bn2.running_mean"])
 
 
 def test_parts_of_a_batch_train_the_same_model(squares: Path, tmp_path: Path) -> None:
@@ -497,7 +573,9 @@ def test_a_sigmoid_model_and_a_teacher(squares: Path, tmp_path: Path) -> None:
         pretrain(recipe(squares, 3, model=sigmoid), tmp_path / "wrong")
     taught = Loss(teachers=(str(tmp_path / "teacher" / "model"),), taught=0.5)
     pretrain(recipe(squares, 3, loss=taught), tmp_path / "student")
-    assert all(line["taught"] >= 0 for line in read_log(tmp_path / "student"))
+    log = read_log(tmp_path / "student")
+    assert all(line["taught"] >= 0 for line in log)
+    assert loss_of(log[0]) == log[0]["pairs"] + log[0]["taught"]
 
 
 def test_a_locked_tower_keeps_its_vectors(squares: Path, tmp_path: Path) -> None:

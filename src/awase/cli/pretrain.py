@@ -51,6 +51,7 @@ def run(given: argparse.Namespace) -> int:
         from awase.learning.pretraining.page import PAGE
         from awase.learning.pretraining.recipe import read_recipe
         from awase.learning.pretraining.watching import UNREADABLE, unreadable
+        from awase.learning.state import kept
     except ModuleNotFoundError as problem:
         raise MissingExtra("awase pretrain", "torch") from problem
     recipe = read_recipe(given.recipe, given.set)
@@ -63,7 +64,10 @@ def run(given: argparse.Namespace) -> int:
         try:
             model = pretrain(recipe, out, report)
         except KeyboardInterrupt as stopped:
-            notice("--resume auto goes on with it" if str(stopped) else "nothing was kept")
+            if rank() == 0 and not str(stopped):
+                notice("nothing was kept" if not kept(out) else f"what was kept last is in {out}")
+            if rank() == 0 and kept(out):
+                notice("--resume auto goes on with it")
             raise
         if rank() == 0:
             if bad := unreadable(out):
@@ -84,6 +88,8 @@ def _showing(recipe: Recipe, first: bool) -> Iterator[Report]:
     if not first:
         yield lambda step, told: None
         return
+    from awase.learning.pretraining.step import loss_of
+
     with progress() as bar:
         task = bar.add_task("training", total=recipe.schedule.steps, rate="")
         began: list[tuple[int, float]] = []
@@ -96,7 +102,7 @@ def _showing(recipe: Recipe, first: bool) -> Iterator[Report]:
             (one, then), (last, now) = began[min(1, len(began) - 1)], began[-1]
             rate = f", {(last - one) * recipe.data.batch / (now - then):,.0f} pairs/s" if last > one else ""
             peak = f", {told['peak']:.0%} of peak" if told.get("peak") else ""
-            said = f"loss {told['pairs']:.3f}, scale {told['scale']:.1f}{rate}{peak}"
+            said = f"loss {loss_of(told):.3f}, scale {told['scale']:.1f}{rate}{peak}"
             bar.update(task, completed=step + 1, rate=said)
             if bar.disable and (now - told_at > SECONDS_A_LINE or step + 1 == total):
                 notice(f"step {step + 1:,} of {total:,}, {said}")

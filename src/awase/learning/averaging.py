@@ -12,7 +12,7 @@ from awase.errors import UsageError
 
 
 class Average:
-    """average += (1 - decay) * (weight - average) after each step; decay grows from 0 at the start, as
+    """average += (1 - decay) * (weight - average) after each step; decay grows at the start, as
     (1 + step) / (10 + step), so that the first weights are forgotten sooner."""
 
     @torch.no_grad()

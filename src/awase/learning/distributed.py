@@ -139,6 +139,14 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
+def same_everywhere(number: int, device: torch.device) -> bool:
+    """Whether all processes give the same number."""
+    least_and_most = torch.tensor([number, -number], device=device)
+    if world() > 1:
+        distributed.all_reduce(least_and_most, distributed.ReduceOp.MAX)
+    return int(least_and_most.sum()) == 0
+
+
 def wait_for_all() -> None:
     if world() > 1:
         distributed.barrier()

@@ -6,7 +6,7 @@ after it. Micikevicius et al., 2018 (arXiv:1710.03740), section 3.2, with the sc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from awase.errors import UsageError
+from awase.learning.guard import GRADIENT
 
 Precision = Literal["fp32", "bf16", "fp16"]
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,16 +47,18 @@ class Half:
             for gradient in gradients:
                 gradient.div_(self.factor)
 
-    def fits(self, gradient: float) -> bool:
-        """Is told the norm of a step's gradient, and sets the factor for the next one. False where it is not finite
-        because the factor was too large, which is no fault of the step's."""
+    def overflowed(self, told: Mapping[str, float]) -> bool:
+        """Whether a step's gradient is not finite because the factor was too large: its loss is. No fault of the
+        step's."""
+        loss = (value for name, value in told.items() if name != GRADIENT)
+        return self.factor > 1 and not math.isfinite(told[GRADIENT]) and all(map(math.isfinite, loss))
+
+    def settle(self, overflowed: bool) -> None:
+        """Sets the factor for the next step."""
         if self.precision != "fp16":
-            return True
-        finite = math.isfinite(gradient)
-        self.good = self.good + 1 if finite else 0
-        if not finite and self.factor > 1:
+            return
+        self.good = 0 if overflowed else self.good + 1
+        if overflowed:
             self.factor /= 2
-            return False
-        if self.good == GROW_AFTER:
+        elif self.good == GROW_AFTER:
             self.factor, self.good = 2 * self.factor, 0
-        return True

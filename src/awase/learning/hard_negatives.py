@@ -34,15 +34,16 @@ def hardest(pictures: Tensor, sentences: Tensor, groups: Tensor, count: int) -> 
     return torch.cat(found)
 
 
-def order_by_likeness(rivals: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+def order_by_likeness(rivals: Tensor, batch: int, generator: torch.Generator, begun: int = 0) -> Tensor:
     """(N,) int64: an order of N pairs in which hard rivals stand in one batch. From a random pair on, a batch takes in
-    its members' nearest rivals (N, count) that are left, and random pairs where none are. Every pair comes once."""
+    its members' nearest rivals (N, count) that are left, and random pairs where none are. Every pair comes once. begun:
+    so many pairs of the first batch came before."""
     waiting = deque(torch.randperm(len(rivals), generator=generator).tolist())
     near, taken = rivals.tolist(), [False] * len(rivals)
     order: list[int] = []
     queue: deque[int] = deque()
     while len(order) < len(rivals):
-        if len(order) % batch == 0:
+        if (begun + len(order)) % batch == 0:
             queue.clear()
         chosen = queue.popleft() if queue else waiting.popleft()
         if not taken[chosen]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import warnings
@@ -19,7 +20,7 @@ from awase.encoding.locking import FolderLock
 from awase.errors import AwaseError, CheckpointError, UsageError
 from awase.learning import state
 from awase.learning.averaging import Average
-from awase.learning.distributed import rank
+from awase.learning.distributed import rank, same_everywhere
 from awase.learning.guard import Guard
 from awase.learning.half import Half
 
@@ -61,7 +62,7 @@ class Keeper:
         self._good: Path | None = None  # the last state that was read or written
 
     def __enter__(self) -> Keeper:
-        """Takes the folder for this process, or waits for the first one to have done so."""
+        """Takes the folder for this run; the first process does."""
         if (folder := self.keeping.folder) is not None and rank() == 0:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,11 @@ class Keeper:
     def _loaded(self, folder: Path) -> state.Facts | None:
         """The last state that is not damaged is put into the weights; its facts, or None where there is no state."""
         damaged: CheckpointError | None = None
-        for found in state.kept(folder):
+        there = state.kept(folder)
+        number = int.from_bytes(hashlib.sha256("/".join(found.name for found in there).encode()).digest()[:7], "big")
+        if not same_everywhere(number, next(iter(self.weights.values())).device):
+            raise UsageError(f"{folder} holds other states for some processes: its disk must be one that all share")
+        for found in there:
             try:
                 facts = state.facts_of(found)
                 self._refuse_other(folder, facts["settings"])
@@ -136,7 +141,7 @@ class Keeper:
         self._saved = time.monotonic()
 
     def _refuse_other(self, folder: Path, before: Mapping[str, Any]) -> None:
-        old, new = dict(_flat(before)), dict(_flat(self.settings))
+        old, new = dict(flat(before)), dict(flat(self.settings))
         different = [f"{n} was {old.get(n)}, now {new.get(n)}" for n in {**old, **new} if old.get(n) != new.get(n)]
         if different:
             raise UsageError(
@@ -152,10 +157,10 @@ class Keeper:
             self._lock.release()
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """("schedule.rate", 1e-3) for tables inside tables."""
     for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{before}{name}.")
         else:
             yield before + name, value

@@ -7,6 +7,7 @@ optimiser's memory and the number of the step, bit for bit, and every process kn
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -76,14 +77,16 @@ def train(
             parts = _forward(step, losses, half, seed, optimiser)
             norm = _backward(parts, trained, half, schedule.clip)
             told, (stop, keep) = _agreed(parts, norm, (stop_asked(), keeper.due(step + 1)))
-            if half.fits(told[GRADIENT]) and guard.admits(step, told):
+            if not all(map(math.isfinite, told.values())):
+                for statistic, value in zip(statistics, before, strict=True):
+                    statistic.copy_(value)
+            overflowed = half.overflowed(told)
+            half.settle(overflowed)
+            if not overflowed and guard.admits(step, told):
                 optimiser.step()
                 distributed.average(statistics)
                 if average is not None:
                     average.follow(step)
-            else:
-                for statistic, value in zip(statistics, before, strict=True):
-                    statistic.copy_(value)
             told |= {"rate": rate, "seconds": time.perf_counter() - started}
             report(step, told)
             keeper.note(step, told)

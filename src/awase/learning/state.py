@@ -27,13 +27,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from awase.encoding.checkpoints.safetensors_file import os_error
 from awase.errors import CheckpointError, UsageError
 from awase.learning.averaging import Average
 from awase.learning.checksums import checksum, note_checksums, refuse_changed
-from awase.learning.distributed import rank, wait_for_all
+from awase.learning.distributed import rank, same_everywhere, wait_for_all
 
 Facts = dict[str, Any]
 _NAME = re.compile(r"step-(\d{8,})(\.safetensors)?")
@@ -95,7 +95,7 @@ def load(state: Path, weights: Mapping[str, Tensor], optimiser: torch.optim.Opti
     shapes = {f"weights.{name}": weight for name, weight in weights.items()}
     if average is not None:
         shapes |= {f"average.{name}": weight for name, weight in weights.items()}
-    tensors = _load_sharded(state, weights) if state.is_dir() else _load_file(state)
+    tensors = _load_sharded(state, weights) if state.is_dir() else _split_as(weights, _load_file(state))
     for name, weight in shapes.items():
         if name not in tensors or tensors[name].shape != weight.shape:
             raise UsageError(f"{state} holds no {name} of shape {tuple(weight.shape)}: it is another model's run")
@@ -174,11 +174,16 @@ def _save_sharded(partial: Path, tensors: Mapping[str, Tensor], facts: Facts) ->
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_saver import save as save_together
 
+    refused: OSError | None = None
     if rank() == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        (partial / "facts.json").write_text(json.dumps(facts), "utf-8")
-    wait_for_all()
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            (partial / "facts.json").write_text(json.dumps(facts), "utf-8")
+        except OSError as problem:
+            refused = problem
+    if not same_everywhere(int(refused is not None), next(iter(tensors.values())).device):
+        raise refused or OSError(f"{partial}: the first process could not begin to write there")
     try:
         save_together(dict(tensors), checkpoint_id=partial)  # flushes its files to the disk itself
     except CheckpointException as problem:
@@ -201,14 +206,28 @@ def _load_sharded(state: Path, weights: Mapping[str, Tensor]) -> dict[str, Tenso
     stored = FileSystemReader(state).read_metadata().state_dict_metadata
     tensors: dict[str, Tensor] = {}
     for key in stored:
-        kind, name = key.split(".", 1)
-        part = name.split(".", 1)
-        if kind == "optimiser":
-            kind, name = part
+        kind, name = _kind_and_name(key)
         if name in weights:
             tensors[key] = torch.zeros(()) if kind == "step" else torch.zeros_like(weights[name]).detach()
     load_together(tensors, checkpoint_id=state)
     return tensors
+
+
+def _split_as(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state of whole tensors among processes that now hold parts of the weights."""
+    found = dict(tensors)
+    for key, tensor in tensors.items():
+        kind, name = _kind_and_name(key)
+        weight = weights.get(name)
+        if isinstance(weight, DTensor) and kind != "step" and tensor.shape == weight.shape:
+            found[key] = distribute_tensor(tensor.to(weight.device), weight.device_mesh, weight.placements)
+    return found
+
+
+def _kind_and_name(key: str) -> tuple[str, str]:
+    """ "optimiser.exp_avg.image.stem.weight" -> ("exp_avg", "image.stem.weight")."""
+    kind, name = key.removeprefix("optimiser.").split(".", 1)
+    return kind, name
 
 
 # ---- the log ---------------------------------------------------------------------------------------------------------

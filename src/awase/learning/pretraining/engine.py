@@ -14,11 +14,12 @@ Every process of a torchrun calls `pretrain`; the first one writes."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,15 @@ from awase.learning.pretraining.recipe import Recipe
 from awase.learning.pretraining.speed import Speed
 from awase.learning.pretraining.starting import Started, learned, started
 from awase.learning.pretraining.step import Step, teacher_of
-from awase.learning.pretraining.tensorboard import curves
-from awase.learning.pretraining.watching import UNREADABLE, Alarms, evaluate, note_evaluation, refuse_missing
+from awase.learning.pretraining.tensorboard import Curves
+from awase.learning.pretraining.watching import (
+    EVALUATIONS,
+    UNREADABLE,
+    Alarms,
+    evaluate,
+    note_evaluation,
+    refuse_missing,
+)
 from awase.learning.pretraining.weights_and_biases import SentCurves, refuse_absent
 from awase.learning.schedule import Schedule
 from awase.loading import checkpoint_of, load
@@ -46,9 +54,12 @@ from awase.loading import checkpoint_of, load
 Report = Callable[[int, dict[str, float]], None]
 MODEL = "model"
 OUT_OF_MEMORY = (
-    "the memory of {} does not hold a step of {:,} pairs: loss.part encodes fewer at a time with the same gradients, "
-    'loss.kind = "blocks" holds no matrix of scores, model.recompute forgets inner values, data.batch can be lower'
+    "the memory of {} does not hold a step of {:,} pairs: loss.part encodes fewer at a time with the same gradients "
+    "and model.recompute forgets inner values, in a run that goes on too; in a new one "
+    'loss.kind = "blocks" holds no matrix of scores, and data.batch can be lower'
 )
+FREE = {"model": ("recompute", "compile"), "loss": ("part",), "data": ("threads",)}
+"""Settings by table that may change while a run is going on: they say what a step takes, not what it computes."""
 
 
 def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None) -> Path:
@@ -70,7 +81,8 @@ def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None
     step_of = Step(start.towers, recipe.loss, teachers, device, recipe.model.compile)
     weights = learned(start.towers)
     average = None if recipe.average is None else Average(weights, recipe.average)
-    mine = Miner(pairs, step_of, out) if recipe.data.mined else None
+    settings = _settings(recipe, pairs)
+    mine = Miner(pairs, step_of, out, _identity(recipe, settings)) if recipe.data.mined else None
     watcher = _Watcher(recipe, out, start, average, report)
     try:
         counted = not (recipe.shard or recipe.model.compile)  # torch cannot count there
@@ -84,7 +96,7 @@ def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None
             seed=recipe.seed,
             precision=recipe.precision,
             average=average,
-            keeping=Keeping(out, settings=_settings(recipe, pairs)),
+            keeping=Keeping(out, settings=settings),
             describe=pairs.names,
         )
     except RuntimeError as problem:  # torch has a class of its own for a GPU's memory alone
@@ -93,7 +105,7 @@ def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None
         raise
     finally:
         pairs.close()
-        watcher.sent.close()
+        watcher.close()
     watcher.finish()
     return out / MODEL
 
@@ -132,13 +144,19 @@ def _schedule(recipe: Recipe, weights: Mapping[str, Any]) -> Schedule:
 
 def _settings(recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
     """What must not change while a run is going on; how it is watched and on what it runs may."""
-    fixed = {key: value for key, value in dataclasses.asdict(recipe).items() if key in ("model", "loss", "average")}
-    fixed["data"] = {**dataclasses.asdict(recipe.data), "threads": None}
-    return {**fixed, "pictures": [len(source) for source in pairs.sources]}
+    whole = dataclasses.asdict(recipe)
+    fixed = {name: {k: v for k, v in whole[name].items() if k not in free} for name, free in FREE.items()}
+    return {**fixed, "average": recipe.average, "pictures": [len(source) for source in pairs.sources]}
+
+
+def _identity(recipe: Recipe, settings: Mapping[str, Any]) -> str:
+    """The same for runs that take the same steps."""
+    whole = {**settings, "schedule": dataclasses.asdict(recipe.schedule), "seed": recipe.seed, "of": recipe.precision}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class _Unreadable:
-    """Notes each picture that cannot be read, once; called by several threads."""
+    """Notes each picture that cannot be read, once; called by several threads. A disk that refuses is a warning."""
 
     def __init__(self, file: Path) -> None:
         self.file, self._known, self._lock = file, set[str](), threading.Lock()
@@ -148,9 +166,19 @@ class _Unreadable:
             if error.source in self._known:
                 return
             self._known.add(error.source)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"picture": error.source, "reason": error.reason}) + "\n")
+            with _warned_of(self.file):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"picture": error.source, "reason": error.reason}) + "\n")
+
+
+@contextmanager
+def _warned_of(file: Path) -> Iterator[None]:
+    """A disk that refuses a file beside the run is a warning: training goes on."""
+    try:
+        yield
+    except OSError as problem:
+        warnings.warn(f"{file} could not be written ({problem.strerror}); training goes on", stacklevel=4)
 
 
 class _Watcher:
@@ -158,12 +186,10 @@ class _Watcher:
 
     def __init__(self, recipe: Recipe, out: Path, start: Started, average: Average | None, report: Report) -> None:
         self.recipe, self.out, self.start, self.average, self.report = recipe, out, start, average, report
-        self.curves = curves(out / "tensorboard")
+        self.curves = Curves(out / "tensorboard")
         self.sent = SentCurves(out, recipe.watch.wandb, dataclasses.asdict(recipe))
         contrastive = recipe.loss.kind != "sigmoid" and not recipe.loss.teachers
-        self.alarms = Alarms(recipe.data.batch, recipe.loss.most_scale, contrastive)
-        if recipe.loss.fixed_scale is not None:
-            self.alarms.most_scale = float("inf")
+        self.alarms = Alarms(recipe.data.batch, recipe.loss.limit, contrastive)
 
     def __call__(self, step: int, told: dict[str, float]) -> None:
         self.report(step, told)
@@ -175,6 +201,10 @@ class _Watcher:
         every, done = self.recipe.watch.every, step + 1
         if every and done % every == 0 and done < self.recipe.schedule.steps:
             self._measure(done, self._checkpoint(f"step {done}"))
+
+    def close(self) -> None:
+        self.curves.close()
+        self.sent.close()
 
     def finish(self) -> None:
         """Writes the model and the page; measures the model, unless an earlier call has done so."""
@@ -197,5 +227,7 @@ class _Watcher:
         watch = self.recipe.watch
         if rank() == 0 and (watch.retrieval or watch.zero_shot):
             clip = load(checkpoint, engine="torch:" + device_of(self.recipe.device))
-            note_evaluation(self.out, done, evaluate(clip, watch))
+            found = evaluate(clip, watch)
+            with _warned_of(self.out / EVALUATIONS):
+                note_evaluation(self.out, done, found)
         wait_for_all()

@@ -13,6 +13,7 @@ from awase.evaluation.markup import counted, page, table, text, titled
 from awase.evaluation.plots import trend
 from awase.evaluation.runs import write
 from awase.evaluation.words import word_for, written, written_interval
+from awase.learning.keeping import flat
 from awase.learning.pretraining.recipe import Recipe
 from awase.learning.pretraining.watching import read_evaluations, unreadable
 from awase.learning.state import read_log
@@ -65,7 +66,8 @@ def _lengths(log: list[dict[str, Any]]) -> Iterator[float]:
 def _curves(recipe: Recipe, log: list[dict[str, Any]]) -> Iterator[str]:
     yield '<h2>Curves</h2><div class="charts">'
     for name in dict.fromkeys(key for line in log for key in line if key not in UNTOLD):
-        guessing = math.log(recipe.data.batch) if name == "pairs" and recipe.loss.kind != "sigmoid" else None
+        plain = name == "pairs" and recipe.loss.kind != "sigmoid" and not recipe.loss.teachers
+        guessing = math.log(recipe.data.batch) if plain else None
         values = [(line["step"], math.nan if line.get(name) is None else line[name]) for line in log]
         note = f" (dashed: guessing, ln {recipe.data.batch})" if guessing else ""
         yield _figure(NAMES.get(name, titled(name)) + note, trend(_thinned(values), "step", guessing))
@@ -139,13 +141,5 @@ def _unreadable(folder: Path) -> Iterator[str]:
 
 
 def _settings(recipe: Recipe) -> str:
-    rows = [{"setting": name, "value": str(value)} for name, value in _flat(dataclasses.asdict(recipe))]
+    rows = [{"setting": name, "value": str(value)} for name, value in flat(dataclasses.asdict(recipe))]
     return f"<h2>Recipe</h2>{table('Every setting', rows)}"
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield before + key, value

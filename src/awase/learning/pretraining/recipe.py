@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import math
 import tomllib
@@ -111,7 +112,7 @@ class Loss:
     taught: float = 1.0
     """Weight of the teachers' part; the pairs' own has the rest of 1."""
     most_scale: float = 100.0
-    """The scale of cosines stays below this."""
+    """The largest scale of cosines that a step computes with."""
     fixed_scale: float | None = None
     """A scale that does not learn."""
     part: int | None = None
@@ -131,6 +132,11 @@ class Loss:
         scales = (self.most_scale, 1.0 if self.fixed_scale is None else self.fixed_scale)
         if not all(0 < scale < math.inf for scale in scales):
             raise UsageError(f"most_scale and fixed_scale are above 0; given: {self.most_scale}, {self.fixed_scale}")
+
+    @property
+    def limit(self) -> float:
+        """What the scale stays below; one that is fixed has no limit."""
+        return math.inf if self.fixed_scale is not None else self.most_scale
 
 
 @dataclass(frozen=True)
@@ -234,12 +240,16 @@ def _apply(values: dict[str, Any], change: str) -> None:
 def _built(kind: Any, values: Any, where: str) -> Any:
     """A dataclass, or a value of one of its fields, from what TOML gave."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return values
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, values, where)
     if origin is tuple and isinstance(values, list):
         if inside[-1] is not ... and len(values) != len(inside):
             raise UsageError(f"{where} is {values!r}; expected {len(inside)} values")
         return tuple(_built(inside[0], value, f"{where}[{i}]") for i, value in enumerate(values))
+    if origin is collections.abc.Mapping and isinstance(values, dict):
+        return {key: _built(inside[1], value, f"{where}.{key}") for key, value in values.items()}
     if origin in (typing.Union, types.UnionType):
         fitting = [option for option in inside if _fits(option, values)]
         if fitting:

@@ -33,8 +33,9 @@ class Started:
     folder: Path | None
 
     def checkpoint(self, source: str) -> Checkpoint:
-        """The towers as they are now, copied; every process must ask where weights are sharded."""
-        state = {name: whole(tensor).cpu().numpy() for name, tensor in self.towers.state_dict().items()}
+        """The towers as they are now, copied, whatever becomes of them; every process must ask where weights are
+        sharded."""
+        state = {name: whole(tensor).cpu().numpy().copy() for name, tensor in self.towers.state_dict().items()}
         return in_memory(named(self.towers.architecture), state, source, self.folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from awase.learning.losses import Teacher
 from awase.learning.pretraining.pairs import Batch, padded
 from awase.learning.pretraining.recipe import Loss
 from awase.learning.pretraining.starting import follows
+
+PARTS = "pairs", "taught", "pull"  # of the loss; all else that a step tells is only looked at
 
 
 class Step:
@@ -48,7 +50,7 @@ class Step:
         count = len(pixels)
         pictures = self._encoded(self.pictures, pixels)
         sentences = self._encoded(self.sentences, ids, ends)
-        scale = losses.clamped(self.towers.logit_scale, self.loss.most_scale)
+        scale = losses.clamped(self.towers.logit_scale, self.loss.limit)
         weight = 1 - self.loss.taught if self.teachers else 1.0
         parts = {"pairs": weight * self.contrast(pictures, sentences, scale, groups)}
         if self.teachers:
@@ -82,6 +84,11 @@ class Step:
         if loss.kind == "blocks":
             return losses.contrastive_in_blocks(pictures, sentences, scale, which)
         return losses.contrastive(pictures, sentences, scale, which, loss.smoothing)
+
+
+def loss_of(told: Mapping[str, float]) -> float:
+    """The whole loss of a step, from what is told of it."""
+    return sum(told.get(part, 0.0) for part in PARTS)
 
 
 def _likeness(vectors: Tensor) -> Tensor:

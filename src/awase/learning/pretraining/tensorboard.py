@@ -3,21 +3,27 @@ that was resumed adds a file, and TensorBoard shows the later value of a step.""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 
-def curves(folder: Path) -> Callable[[int, dict[str, float]], None]:
-    """What writes a step's numbers; without the package it does nothing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return lambda step, told: None
-    writer = cache(lambda: SummaryWriter(str(folder)))
+class Curves:
+    """Writes a step's numbers; without the package it does nothing. It begins with the first step."""
 
-    def add(step: int, told: dict[str, float]) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    def __call__(self, step: int, told: dict[str, float]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._writer = self._writer or SummaryWriter(str(self.folder))
         for name, value in told.items():
-            writer().add_scalar(name, value, step)
+            self._writer.add_scalar(name, value, step)
 
-    return add
+    def close(self) -> None:
+        """Writes what is still held back."""
+        if self._writer is not None:
+            self._writer.close()

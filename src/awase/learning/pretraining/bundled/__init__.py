@@ -7,7 +7,7 @@ WORK is what recipes/prepare_bundled.py made; OUT becomes awase's own folder.
 
 __main__    the command
 making      from a recipe and a prepared folder to a model
-ends        stretches of training that start alike, and their mean
+stretches   stretches of training, side by side, and the mean of what they leave
 step        the loss of one step
 space       both towers as far as they are trained
 compact     how the model is stored

@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="other seeds than the recipe's")
     parser.add_argument("--begin", type=Path, metavar="MODEL", help="only the rounds, from this model")
     cores = machine().cores
-    parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"so many ends at once: {cores}")
+    parser.add_argument(
+        "--workers", type=int, default=cores, metavar="N", help=f"stretches of training at once: {cores}"
+    )
     parser.add_argument("--quick", action="store_true", help="two steps of each phase: a trial run")
     given = parser.parse_args()
     try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,12 +76,31 @@ def side_by_side(prepared: Path, recipe: Recipe, workers: int) -> Run:
         count = min(workers, len(stretches))
         if count <= 1:
             return [one(stretch) for stretch in stretches]
-        threads = max(1, machine().cores // count)
         spawned = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
-        with ProcessPoolExecutor(count, spawned, torch.set_num_threads, (threads,)) as pool:
-            return list(pool.map(one, stretches))
+        with ProcessPoolExecutor(count, spawned, begin, (max(1, machine().cores // count),)) as pool:
+            try:
+                running = [pool.submit(one, stretch) for stretch in stretches]
+                for ended in as_completed(running):
+                    ended.result()  # raises what went wrong there
+                return [stretch.result() for stretch in running]
+            except BaseException:  # the others may have an hour to go, for nothing
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
 
     return run
+
+
+def begin(threads: int) -> None:
+    """What a process does before its first stretch. It ends with the one that it works for, however that ends."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def trained(stretch: Stretch, prepared: Path, recipe: Recipe) -> Weights:
