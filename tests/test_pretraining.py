@@ -227,11 +227,18 @@ def test_processes_share_a_step_without_talking(squares: Path, monkeypatch: pyte
     data = Data((PairSet(str(squares)),), batch=8)
     whole = pairs(data)(3)
     parts = []
-    for half in (slice(0, 4), slice(4, 8)):
+    for half in (slice(0, 8, 2), slice(1, 8, 2)):
         monkeypatch.setattr("awase.learning.pretraining.pairs.share", lambda count, half=half: half)
         parts.append(pairs(data)(3))
-    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
-    assert torch.equal(torch.cat([part.groups for part in parts]), whole.groups)
+    assert torch.equal(torch.stack([part.pixels for part in parts], 1).flatten(0, 1), whole.pixels)
+    assert torch.equal(torch.stack([part.groups for part in parts], 1).flatten(), whole.groups)
+
+
+def test_every_process_has_pictures_of_every_set(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = PairSet(str(squares), weight=1.0), PairSet(str(squares), columns=("captions_ja",), weight=1.0)
+    monkeypatch.setattr("awase.learning.pretraining.pairs.share", lambda count: slice(1, count, 2))
+    told = pairs(Data(sets, batch=8))(0).sentences
+    assert [any(word in sentence for word in JAPANESE.values()) for sentence in told] == [False] * 2 + [True] * 2
 
 
 def test_sentences_come_from_every_column_and_classes_from_templates(squares: Path, tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def processes(device: str = "cpu") -> Iterator[None]:
 
 
 def share(count: int) -> slice:
-    """Which of `count` things are this process's. Raises UsageError where they do not divide."""
+    """Which of `count` things are this process's: one in so many, so that what comes in runs, as the sets of a batch
+    do, is everyone's. Raises UsageError where they do not divide."""
     if count % world():
         raise UsageError(f"{count} does not divide among {world()} processes; choose a multiple of {world()}")
-    each = count // world()
-    return slice(rank() * each, (rank() + 1) * each)
+    return slice(rank(), count, world())
 
 
 # ---- vectors ---------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class Pairs:
                 )
         if data.sizes and data.sizes[-1] != preprocessing.size:
             raise UsageError(f"the last of data.sizes is the tower's own, {preprocessing.size}; given: {data.sizes}")
-        self.mine = share(data.batch)
+        self.mine = range(data.batch)[share(data.batch)]
         self.seen, self.bad = 0, 0
         self._pool = ThreadPoolExecutor(data.threads)
         self._ahead: dict[int, list[Future[tuple[np.ndarray, Place]]]] = {}
@@ -217,9 +217,10 @@ class Pairs:
         """This process's, of all places of a step."""
         found, first = [], 0
         for number, (source, count) in enumerate(zip(self.sources, self.counts, strict=True)):
-            for slot in range(max(first, self.mine.start), min(first + count, self.mine.stop)):
-                epoch, i = divmod(step * count + slot - first, len(source))
-                found.append(Place(source, int(self._order(number, epoch)[i]), (self.seed, step, slot)))
+            for slot in range(first, first + count):
+                if slot in self.mine:
+                    epoch, i = divmod(step * count + slot - first, len(source))
+                    found.append(Place(source, int(self._order(number, epoch)[i]), (self.seed, step, slot)))
             first += count
         return found
 
