@@ -28,7 +28,7 @@ from awase.encoding.families import Preprocessing, TextRule  # noqa: E402
 from awase.encoding.tokenizers import open_tokenizer  # noqa: E402
 from awase.errors import AwaseError, DataError, PictureError, UsageError  # noqa: E402
 from awase.evaluation.results import Result  # noqa: E402
-from awase.learning.loop import Schedule  # noqa: E402
+from awase.learning.loop import Schedule, TrainingFailed  # noqa: E402
 from awase.learning.pretraining import engine  # noqa: E402
 from awase.learning.pretraining.engine import pretrain  # noqa: E402
 from awase.learning.pretraining.pairs import Pairs, Source, places, random_box  # noqa: E402
@@ -153,11 +153,14 @@ def test_a_recipe_is_read_with_its_changes(tmp_path: Path) -> None:
         ("schedule.rate", "expected TABLE.KEY=VALUE"),
         ("seed.deep=3", "seed is"),
         ("schedule.rate=0", "a schedule needs"),
-        ("schedule.rate=nan", "a schedule needs"),
+        ("schedule.rate=nan", "r.toml: schedule: a schedule needs rate above 0, not nan"),
         ("schedule.decay=inf", "a schedule needs"),
         ("schedule.betas=[0.9]", "expected 2 values"),
         ("schedule.factors={'text.'='x'}", "factors.text. is 'x'; expected a number"),
-        ("seed=-1", "the seed -1"),
+        ("seed=-1", "the seed below 2**63; given: -1"),
+        ("seed=99999999999999999999", "the seed below 2**63; given: 99999999999999999999"),
+        ("schedule.factors={'text.'=nan}", "factors of a rate are above 0"),
+        ("data.sets=[{path='x', columns=[]}]", "given is neither"),
         ("watch.every=-3", "watch.every counts steps"),
     ],
 )
@@ -373,6 +376,8 @@ def test_a_run_that_cannot_end_well_does_not_begin(
     odd = {**ARCHITECTURE, "image": {**ARCHITECTURE["image"], "heads": 3}}
     small = {**ARCHITECTURE, "text": {**ARCHITECTURE["text"], "vocabulary": 100}}
     larger = {**ARCHITECTURE, "preprocessing": {**ARCHITECTURE["preprocessing"], "size": 32}}
+    strange = {**ARCHITECTURE, "image": {**ARCHITECTURE["image"], "activation": "foo"}}
+    shallow = {**ARCHITECTURE, "image": {**ARCHITECTURE["image"], "layers": 0}}
     longer = {**ARCHITECTURE, "text_rule": {**ARCHITECTURE["text_rule"], "context": 20}}
     one = (PairSet(str(squares)),)
     spoiled = _with_nan(tmp_path / "nan", pretrain(recipe(squares, 1), tmp_path / "first"))
@@ -388,13 +393,19 @@ def test_a_run_that_cannot_end_well_does_not_begin(
         ({"model": Model(architecture=small)}, "sizes do not fit together"),
         ({"model": Model(architecture=larger)}, "image.image_size is 16 and preprocessing.size 32"),
         ({"model": Model(architecture=longer)}, "sizes do not fit together"),
-        ({"model": Model(architecture={**ARCHITECTURE, "dimension": -1})}, "can be built"),
+        ({"model": Model(architecture={**ARCHITECTURE, "dimension": -1})}, "dimension is '-1', which cannot be"),
+        ({"model": Model(architecture={**ARCHITECTURE, "dimension": 0})}, "vectors have numbers"),
+        ({"model": Model(architecture={**ARCHITECTURE, "scoring": "foo"})}, "scoring is 'foo', which cannot be"),
+        ({"model": Model(architecture={**ARCHITECTURE, "languages": "en"})}, "languages is 'en', which cannot be"),
+        ({"model": Model(architecture=strange)}, "activation is 'foo', which cannot be"),
+        ({"model": Model(architecture=shallow)}, "no towers of these sizes can be built"),
+        ({"data": Data(one, batch=8, sizes=(64, 16))}, "64 is larger than the tower's own 16"),
         ({"model": Model(architecture={**ARCHITECTURE, "image": {"kind": "Wish"}})}, "'Wish' is missing, unknown"),
         ({"model": Model(checkpoint=spoiled)}, "logit_scale holds numbers that are not finite"),
         ({"device": "banana"}, "device 'banana' is not there"),
         ({"data": Data(one, batch=64)}, "squares has 40 pictures for its 64 places"),
         ({"data": Data(one, batch=8, sizes=(16, 8))}, "the last of data.sizes"),
-        ({"data": Data(one, batch=8, sizes=(12, 16))}, "12 is no multiple"),
+        ({"data": Data(one, batch=8, sizes=(12, 16))}, "12 pixels do not divide into the tower's patches of 8"),
         ({"data": Data((PairSet(gone),), batch=8)}, "train-000001.tar is not there, and shards.json lists it"),
         ({"watch": Watch(retrieval=(gone,))}, "val-000000.tar has 100 bytes, and"),
         ({"watch": Watch(wandb="squares")}, 'watch.wandb = "squares" needs a package that is not installed'),
@@ -473,11 +484,53 @@ def test_an_interrupted_run_ends_with_the_same_model(squares: Path, tmp_path: Pa
         pretrain(dataclasses.replace(chosen, loss=Loss(pull=0.1)), tmp_path / "parts")
 
 
+def test_weights_that_run_away_are_no_model(squares: Path, tmp_path: Path) -> None:
+    """As they were not finite in too few steps for the guard to stop it."""
+    with (
+        pytest.warns(UserWarning, match="passed over"),
+        pytest.raises(TrainingFailed, match=r"after 2 steps: .*this is no model: a lower schedule\.rate"),
+    ):
+        pretrain(recipe(squares, schedule=Schedule(2, 1e30)), tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_data_that_changed_are_another_run(squares: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(squares, mine)
+
+    def stop(step: int, told: dict[str, float]) -> None:
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe(mine), tmp_path / "run", stop)
+    lines = (mine / "train" / "metadata.jsonl").read_text("utf-8")
+    (mine / "train" / "metadata.jsonl").write_text(lines.replace("red number 0", "crimson number 0"), "utf-8")
+    with pytest.raises(UsageError, match=r"holds another run: pictures and sentences was .*40 in mine, "):
+        pretrain(recipe(mine), tmp_path / "run")
+
+
+def test_data_that_are_not_divided_are_trained_on_and_what_they_lack_is_told(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (9, 9), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = ["0.png,a red", "1.png,another", "2.png,", "gone.png,nobody sees this"]
+    (tmp_path / "pictures.csv").write_text("\n".join(["image,caption", *rows]), "utf-8")
+    data = Data((PairSet(str(tmp_path / "pictures.csv"), columns=("caption",)),), batch=2)
+    with (
+        pytest.warns(UserWarning, match=r"sentences whose picture is not there \(1: gone.png"),
+        pytest.warns(UserWarning, match="1 of 3 pictures have no sentence and are left out"),
+    ):
+        assert len(pairs(data).sources[0]) == 2
+    with pytest.raises(DataError, match="no split 'dev'"):
+        Source(PairSet(str(tmp_path / "pictures.csv"), split="dev", columns=("caption",)))
+
+
 def test_what_a_step_takes_may_change_while_a_run_is_going_on(squares: Path, tmp_path: Path) -> None:
     """As the message about memory advises."""
 
     def stop(step: int, told: dict[str, float]) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(recipe(squares), tmp_path / "run", stop)
@@ -576,7 +629,9 @@ def test_parts_of_a_batch_train_the_same_model(squares: Path, tmp_path: Path) ->
 def test_a_sigmoid_model_and_a_teacher(squares: Path, tmp_path: Path) -> None:
     sigmoid = Model(architecture={**ARCHITECTURE, "scoring": "sigmoid"})
     pretrain(recipe(squares, 3, model=sigmoid, loss=Loss("sigmoid")), tmp_path / "teacher")
-    with pytest.raises(UsageError, match="scores by sigmoid, so its loss cannot be softmax"):
+    with pytest.raises(
+        UsageError, match=r"scores by sigmoid, so loss\.kind cannot be 'softmax'.*architecture\.scoring"
+    ):
         pretrain(recipe(squares, 3, model=sigmoid), tmp_path / "wrong")
     taught = Loss(teachers=(str(tmp_path / "teacher" / "model"),), taught=0.5)
     pretrain(recipe(squares, 3, loss=taught), tmp_path / "student")

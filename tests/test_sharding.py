@@ -94,13 +94,29 @@ def test_what_cannot_be_read_is_left_out_and_named(
     assert "second, of 3" not in open_captioned(tmp_path / "out", "train").captions
 
 
+def test_what_is_not_there_is_told_and_a_picture_without_a_sentence_stays(
+    captioned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = captioned / "train" / "metadata.jsonl"
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    lines[1]["captions"] = []
+    lines.append({"file_name": "gone.jpg", "captions": ["nobody sees this"]})
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    assert main(["data", "shard", str(captioned), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "train: left out: sentences whose picture is not there (1: gone.jpg" in said
+    before, after = (open_captioned(path, "train") for path in (captioned, tmp_path / "out"))
+    assert len(after) == len(before) == 7
+    assert after.captions == before.captions
+
+
 def test_what_cannot_be_sharded_is_refused(captioned: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no split 'test'; there are dev, train"):
         write_shards(captioned, tmp_path / "out", "test")
     with pytest.raises(UsageError, match="not empty"):
         write_shards(captioned, captioned)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="there are none"):
+    with pytest.raises(DataError, match="holds no data set of a known layout"):
         write_shards(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

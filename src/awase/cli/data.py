@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from awase.cli.evaluate.showing import watching
-from awase.cli.options import add_model_flags, add_picture_flags, notice, open_clip, positive
+from awase.cli.options import (
+    add_limit_flags,
+    add_model_flags,
+    add_picture_flags,
+    limits_from,
+    notice,
+    open_clip,
+    positive,
+)
 from awase.cli.output import print_json, show, table
 
 if TYPE_CHECKING:
@@ -55,12 +63,13 @@ def _add_shard(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "shard",
         help="write it as WebDataset shards, for training",
         description="Copies pictures, byte for byte, with all captions and classes into tar files that are read from "
-        "one end to the other. Exit code 1 where pictures could not be read; they are named and left out.",
+        "one end to the other. Exit code 1 where pictures are absent or cannot be read; they are named and left out.",
     )
     parser.add_argument("data", metavar="DATA", help="folder, archive or table of a data set")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder of the shards")
     parser.add_argument("--split", metavar="S", help="only this one (default: all)")
     parser.add_argument("--size", type=positive, default=1000, metavar="N", help="pictures in a shard (default: 1000)")
+    add_limit_flags(parser.add_argument_group("pictures"))
     parser.set_defaults(run=run_shard)
 
 
@@ -69,12 +78,12 @@ def run_shard(given: argparse.Namespace) -> int:
     from awase.evaluation.markup import counted
 
     with watching("sharding") as move:
-        written = write_shards(given.data, given.out, given.split, given.size, move)
-    for error in written.unreadable:
-        notice(f"left out: {error}")
+        written = write_shards(given.data, given.out, given.split, given.size, move, limits_from(given))
+    for told in (*written.notes, *(f"left out: {error}" for error in written.unreadable)):
+        notice(told)
     counts = ", ".join(f"{name} {count:,}" for name, count in written.counts.items())
     notice(f"{given.out}: {counted(written.shards, 'shard')}, {counts} pictures")
-    return 1 if written.unreadable else 0
+    return 1 if written.unreadable or written.notes else 0
 
 
 def run_check(given: argparse.Namespace) -> int:

@@ -45,6 +45,10 @@ def add_model_flags(parser: argparse.ArgumentParser, named: bool = True) -> None
 def add_picture_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pictures")
     group.add_argument("--fast", action="store_true", help="decode large JPEG files at reduced size")
+    add_limit_flags(group)
+
+
+def add_limit_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-pixels", type=positive, metavar="N", help="largest picture to open, in pixels")
     group.add_argument("--max-bytes", type=positive, metavar="N", help="largest file to open, in bytes")
     group.add_argument("--private-addresses", action="store_true", help="let addresses point into this network")

@@ -64,11 +64,8 @@ def run(given: argparse.Namespace) -> int:
         try:
             model = pretrain(recipe, out, report)
         except KeyboardInterrupt as stopped:
-            if rank() == 0 and not str(stopped):
-                notice("nothing was kept" if not kept(out) else f"what was kept last is in {out}")
-            if rank() == 0 and kept(out):
-                notice("--resume auto goes on with it")
-            raise
+            left = "--resume auto goes on from what was kept" if kept(out) else "nothing was kept"
+            raise KeyboardInterrupt(str(stopped).replace("the same call", "--resume auto") or left) from None
         if rank() == 0:
             if bad := unreadable(out):
                 notice(f"{counted(len(bad), 'picture')} could not be read: {out / UNREADABLE} names them")

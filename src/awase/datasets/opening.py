@@ -6,7 +6,7 @@ A path may go on inside an archive ("data/domains.tar/domains/aid30") or name a 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -107,17 +107,21 @@ def open_captioned(
 
 def _only(path: str | os.PathLike[str], pictures: str | os.PathLike[str] | None) -> Layout:
     found = list(islice(_layouts(path, pictures), MOST_LISTED + 1))
-    if not found:
-        raise DataError(
-            f"{os.fspath(path)} holds no data set of a known layout: SPLIT/CLASS/pictures, metadata.jsonl beside "
-            "pictures, WebDataset shards, COCO's captions_*.json or instances_*.json, a table with a column of pictures"
-        )
+    refuse_no_set(path, found)
     if len(found) > 1:
         there = ", ".join(location for location, _ in found[:MOST_LISTED]) + (
             ", ..." if len(found) > MOST_LISTED else ""
         )
         raise DataError(f"{os.fspath(path)} holds several data sets: give the path of one of them. There are {there}")
     return found[0][1]
+
+
+def refuse_no_set(path: str | os.PathLike[str], found: Sequence[object]) -> None:
+    if not found:
+        raise DataError(
+            f"{os.fspath(path)} holds no data set of a known layout: SPLIT/CLASS/pictures, metadata.jsonl beside "
+            "pictures, WebDataset shards, COCO's captions_*.json or instances_*.json, a table with a column of pictures"
+        )
 
 
 def _layouts(path: str | os.PathLike[str], pictures: str | os.PathLike[str] | None) -> Iterator[tuple[str, Layout]]:

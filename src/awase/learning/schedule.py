@@ -41,20 +41,22 @@ class Schedule:
     """Steps in a row that may be passed over because a loss or gradient is not finite; one more, and training stops."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not (0 < self.rate < math.inf and 0 <= self.rise <= 1 and self.clip > 0):
-            raise UsageError(f"a schedule needs steps, rate and clip above 0 and a rise in [0, 1]; given: {self}")
-        if (
-            not 0 <= self.decay < math.inf
-            or not 0 <= self.least <= 1
-            or self.patience < 0
-            or not all(0 <= b < 1 for b in self.betas)
-        ):
-            raise UsageError(
-                f"a schedule needs decay and patience from 0 up, least in [0, 1] and betas in [0, 1); given: {self}"
-            )
+        fits = {
+            "steps": (self.steps >= 1, "1 or more"),
+            "rate": (0 < self.rate < math.inf, "above 0"),
+            "decay": (0 <= self.decay < math.inf, "from 0 up"),
+            "rise": (0 <= self.rise <= 1, "from 0 to 1"),
+            "clip": (self.clip > 0, "above 0"),
+            "least": (0 <= self.least <= 1, "from 0 to 1"),
+            "betas": (all(0 <= beta < 1 for beta in self.betas), "each from 0 to below 1"),
+            "patience": (self.patience >= 0, "from 0 up"),
+        }
+        for name, (fit, wanted) in fits.items():
+            if not fit:
+                raise UsageError(f"a schedule needs {name} {wanted}, not {getattr(self, name)}")
         if self.shape not in ("cosine", "constant"):
             raise UsageError(f"the shape of a schedule is cosine or constant, not {self.shape!r}")
-        if any(factor <= 0 for factor in self.factors.values()):
+        if not all(0 < factor < math.inf for factor in self.factors.values()):
             raise UsageError(
                 f"factors of a rate are above 0 (a weight that shall not learn is not trained): {self.factors}"
             )

@@ -36,7 +36,7 @@ def read(folder: Path, config: Settings, source: str) -> Checkpoint:
         )
     fields = {field.name for field in dataclasses.fields(Architecture)}
     architecture = from_json({key: value for key, value in config.values.items() if key in fields})
-    refuse_unfit(architecture, config.place)
+    refuse_unfit(architecture, config.place, "it was changed by hand")
     refuse_absurd(architecture, source)
     file = find(folder, WEIGHTS)
     if file is None:
@@ -83,17 +83,15 @@ def _read(weights: Weights, name: str, scale: str | None) -> np.ndarray:
     return values
 
 
-def refuse_unfit(settings: Any, place: str) -> None:
+def refuse_unfit(settings: Any, place: str, remedy: str) -> None:
     """Raises CheckpointError unless every field of a dataclass is of the type that it is declared with."""
     hints = typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            refuse_unfit(value, f"{place}, {field.name}")
+            refuse_unfit(value, f"{place}, {field.name}", remedy)
         elif not _fits(value, hints[field.name]):
-            raise CheckpointError(
-                f"{place}: {field.name} is {str(value)[:100]!r}, which cannot be; it was changed by hand"
-            )
+            raise CheckpointError(f"{place}: {field.name} is {str(value)[:100]!r}, which cannot be; {remedy}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -24,13 +24,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from awase.encoding.checkpoints import Checkpoint, write_checkpoint
 from awase.errors import AwaseError, PictureError, UsageError
 from awase.learning.distributed import rank, wait_for_all, world
-from awase.learning.loop import Average, Keeping, layerwise, train
+from awase.learning.loop import Average, Keeping, TrainingFailed, layerwise, train
 from awase.learning.pretraining.mining import Miner
 from awase.learning.pretraining.page import write_page
 from awase.learning.pretraining.pairs import Pairs
@@ -53,6 +54,7 @@ from awase.loading import checkpoint_of, load
 
 Report = Callable[[int, dict[str, float]], None]
 MODEL = "model"
+MOST_LOG_SCALE = 30.0  # either way; a scale of cosines is some tens, so its logarithm some units
 OUT_OF_MEMORY = (
     "the memory of {} does not hold a step of {:,} pairs: loss.part encodes fewer at a time with the same gradients "
     "and model.recompute forgets inner values, in a run that goes on too; in a new one "
@@ -96,7 +98,7 @@ def pretrain(recipe: Recipe, out: Path, report: Report = lambda step, told: None
             seed=recipe.seed,
             precision=recipe.precision,
             average=average,
-            keeping=Keeping(out, settings=settings),
+            keeping=Keeping(out, recipe.keep, settings=settings),
             describe=pairs.names,
         )
     except RuntimeError as problem:  # torch has a class of its own for a GPU's memory alone
@@ -128,9 +130,11 @@ def device_of(wanted: str) -> str:
 
 
 def _refuse_sizes(sizes: Sequence[int], start: Started) -> None:
-    patch = getattr(start.towers.architecture.image, "patch_size", 1)
-    if odd := [size for size in sizes if size % patch]:
-        raise UsageError(f"data.sizes: {odd[0]} is no multiple of the tower's patches of {patch}")
+    own, patch = start.towers.architecture.preprocessing.size, getattr(start.towers.architecture.image, "patch_size", 1)
+    if odd := [size for size in (*sizes, own) if size % patch]:
+        raise UsageError(f"pictures of {odd[0]} pixels do not divide into the tower's patches of {patch}")
+    if large := [size for size in sizes if size > own]:
+        raise UsageError(f"data.sizes: {large[0]} is larger than the tower's own {own}, which comes last")
 
 
 def _schedule(recipe: Recipe, weights: Mapping[str, Any]) -> Schedule:
@@ -146,13 +150,23 @@ def _settings(recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
     """What must not change while a run is going on; how it is watched and on what it runs may."""
     whole = dataclasses.asdict(recipe)
     fixed = {name: {k: v for k, v in whole[name].items() if k not in free} for name, free in FREE.items()}
-    return {**fixed, "average": recipe.average, "pictures": [len(source) for source in pairs.sources]}
+    there = [f"{len(source):,} in {source.name}, {source.contents()}" for source in pairs.sources]
+    return {**fixed, "average": recipe.average, "pictures and sentences": there}
 
 
 def _identity(recipe: Recipe, settings: Mapping[str, Any]) -> str:
     """The same for runs that take the same steps."""
     whole = {**settings, "schedule": dataclasses.asdict(recipe.schedule), "seed": recipe.seed, "of": recipe.precision}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _spoiled(made: Checkpoint) -> str:
+    """What is wrong with weights that have run away; empty where nothing is."""
+    tensors = made.load()
+    if nameless := [name for name, values in tensors.items() if not np.isfinite(values).all()]:
+        return f"{nameless[0]} holds numbers that are not finite"
+    scale = float(tensors["logit_scale"])
+    return "" if abs(scale) < MOST_LOG_SCALE else f"the logarithm of its scale of cosines is {scale:g}"
 
 
 class _Unreadable:
@@ -200,7 +214,7 @@ class _Watcher:
             warnings.warn(alarm, stacklevel=2)
         every, done = self.recipe.watch.every, step + 1
         if every and done % every == 0 and done < self.recipe.schedule.steps:
-            self._measure(done, self._checkpoint(f"step {done}"))
+            self._measure(done, self._checkpoint(done))
 
     def close(self) -> None:
         self.curves.close()
@@ -209,18 +223,26 @@ class _Watcher:
     def finish(self) -> None:
         """Writes the model and the page; measures the model, unless an earlier call has done so."""
         if not (self.out / MODEL).exists():
-            checkpoint = self._checkpoint(str(self.out))
-            self._measure(self.recipe.schedule.steps, checkpoint)
+            steps = self.recipe.schedule.steps
+            checkpoint = self._checkpoint(steps)
+            self._measure(steps, checkpoint)
             if rank() == 0:
                 write_checkpoint(checkpoint, self.out / MODEL, "awase")
         if rank() == 0:
             write_page(self.out, self.recipe)
         wait_for_all()
 
-    def _checkpoint(self, source: str) -> Checkpoint:
-        """The model as it would be written now; every process must ask."""
+    def _checkpoint(self, done: int) -> Checkpoint:
+        """The model as it would be written after so many steps; every process must ask. Raises TrainingFailed for
+        weights that nobody could use."""
         with self.average.in_place() if self.average else nullcontext():
-            return self.start.checkpoint(source)
+            found = self.start.checkpoint(f"{self.out} after {done} steps")
+        if spoiled := _spoiled(found):
+            raise TrainingFailed(
+                f"{found.source}: {spoiled}, so this is no model: a lower schedule.rate, or a longer schedule.rise, "
+                "usually helps, in a new run"
+            )
+        return found
 
     def _measure(self, done: int, checkpoint: Checkpoint) -> None:
         """Evaluates the model after so many steps; the others wait for the first process."""

@@ -5,29 +5,36 @@ can be asked for at any time, which is all that going on with a run takes. It kn
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from awase.datasets import open_captioned, open_labelled
+from awase.datasets import Captioned, Labelled, open_captioned, open_labelled
+from awase.datasets.assembling import ABSENT
 from awase.datasets.remote import is_remote, local_copy
+from awase.datasets.splits import ALL
 from awase.encoding import prompts
 from awase.encoding.families import Preprocessing
-from awase.encoding.pictures import Picture, name_of, open_picture
+from awase.encoding.pictures import DEFAULT_LIMITS, Picture, name_of, open_picture
 from awase.encoding.preprocessing import prepare
 from awase.encoding.tokenizers import Tokenizer
 from awase.errors import DataError, PictureError, UsageError
 from awase.evaluation.exchanges import false_captions
 from awase.learning.distributed import share
 from awase.learning.pretraining.recipe import Data, PairSet
+
+Opened = TypeVar("Opened", Captioned, Labelled)
 
 TRIES = 8  # other pictures that are tried in an unreadable one's place
 ENOUGH = 200  # pictures seen before their bad part is judged
@@ -55,16 +62,26 @@ class Source:
         if is_remote(chosen.path):
             chosen = replace(chosen, path=str(local_copy(chosen.path)))
         read = _by_class if chosen.classes else _by_caption
-        self.name, pictures, sentences, self.unusable = read(chosen)
+        self.name, pictures, sentences, self.unusable, notes = read(chosen)
         kept = [i for i, columns in enumerate(sentences) if columns]
         if not kept:
-            raise DataError(f"{chosen.path}: no picture of its split {chosen.split} has a sentence")
+            raise DataError(f"{chosen.path}: no picture has a sentence in {', '.join(chosen.columns)}: name its column")
+        self.notes = [note for note in notes if ABSENT in note]
+        if silent := len(pictures) - len(kept):
+            self.notes.append(f"{silent:,} of {len(pictures):,} pictures have no sentence and are left out")
         self.pictures: Sequence[Picture] = [pictures[i] for i in kept]
         self.sentences = [sentences[i] for i in kept]
         self.weight = chosen.weight or float(len(kept))
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def contents(self) -> str:
+        """A short name for which pictures these are and what is said of them: others have another."""
+        digest = hashlib.sha256()
+        for picture, columns in zip(self.pictures, self.sentences, strict=True):
+            digest.update(json.dumps([name_of(picture), [list(column) for column in columns]]).encode())
+        return digest.hexdigest()[:12]
 
     def sentence(self, index: int, chance: np.random.Generator) -> str:
         """One of a picture's sentences: any of its columns, then any of that."""
@@ -73,12 +90,12 @@ class Source:
         return column[int(chance.integers(len(column)))]
 
 
-Read = tuple[str, Sequence[Picture], list[list[Sequence[str]]], tuple[PictureError, ...]]
+Read = tuple[str, Sequence[Picture], list[list[Sequence[str]]], tuple[PictureError, ...], tuple[str, ...]]
 
 
 def _by_caption(chosen: PairSet) -> Read:
     """The sentences of each picture, by column; columns that it has none in are left out."""
-    found = [open_captioned(chosen.path, chosen.split, column) for column in chosen.columns]
+    found = [_of_split(partial(open_captioned, column=column), chosen) for column in chosen.columns]
     first = found[0]
     place = {name_of(picture): i for i, picture in enumerate(first.pictures)}
     sentences: list[list[Sequence[str]]] = [[] for _ in first.pictures]
@@ -90,11 +107,22 @@ def _by_caption(chosen: PairSet) -> Read:
             at = place.get(name_of(data.pictures[owner]))
             if at is not None:
                 sentences[at].append(captions)
-    return first.name, first.pictures, sentences, first.unusable
+    return first.name, first.pictures, sentences, first.unusable, first.notes
+
+
+def _of_split(opened: Callable[[str, str], Opened], chosen: PairSet) -> Opened:
+    """The split that was chosen; where none was, the training split, or everything where data are not divided."""
+    try:
+        return opened(chosen.path, chosen.split or "train")
+    except DataError:
+        if chosen.split is None:
+            with suppress(DataError):
+                return opened(chosen.path, ALL)
+        raise
 
 
 def _by_class(chosen: PairSet) -> Read:
-    data = open_labelled(chosen.path, chosen.split)
+    data = _of_split(open_labelled, chosen)
     if data.multi_label:
         raise UsageError(f"{chosen.path}: pictures with several classes have no sentence; give their captions")
     named: list[list[list[str]]] = []
@@ -104,7 +132,7 @@ def _by_class(chosen: PairSet) -> Read:
         templates = data.templates.get(language) or prompts.templates("ensemble", language)
         named.append(prompts.class_prompts(data.names[language], templates))
     sentences: list[list[Sequence[str]]] = [[column[t] for column in named] for t in data.targets.tolist()]
-    return data.name, data.pictures, sentences, data.unusable
+    return data.name, data.pictures, sentences, data.unusable, data.notes
 
 
 def places(weights: Sequence[float], batch: int) -> list[int]:
@@ -157,6 +185,7 @@ class Pairs:
                 )
         if data.sizes and data.sizes[-1] != preprocessing.size:
             raise UsageError(f"the last of data.sizes is the tower's own, {preprocessing.size}; given: {data.sizes}")
+        self.limits = replace(DEFAULT_LIMITS, pixels=data.max_pixels)
         self.mine = range(data.batch)[share(data.batch)]
         self.seen, self.bad = 0, 0
         self._pool = ThreadPoolExecutor(data.threads)
@@ -165,7 +194,10 @@ class Pairs:
         self._random_order = lru_cache(2 * len(self.sources))(self._shuffled)
 
     def _leave_out(self, source: Source) -> None:
-        """Tells of samples that were damaged before a picture was opened; raises DataError where they are too many."""
+        """Tells of pictures that are not there or have no sentence, and of samples that were damaged before a picture
+        was opened; raises DataError where these are too many."""
+        for note in source.notes:
+            warnings.warn(f"{source.name}: {note}", stacklevel=3)
         for error in source.unusable:
             self.tell(error)
         bad, count = len(source.unusable), len(source.unusable) + len(source)
@@ -255,7 +287,7 @@ class Pairs:
         )
 
     def _square(self, picture: Picture, size: int, chance: np.random.Generator) -> np.ndarray:
-        opened = open_picture(picture)
+        opened = open_picture(picture, self.limits)
         rule = replace(self.rule, size=size, least=round(self.rule.least * size / self.rule.size))
         if self.data.crop == 1:
             return prepare(opened, rule)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from awase.encoding.pictures import DEFAULT_LIMITS
 from awase.errors import UsageError
 from awase.learning.half import Precision
 from awase.learning.schedule import Schedule
@@ -55,7 +56,8 @@ class PairSet:
     path: str
     """A folder, an archive, a folder inside one, a table or WebDataset shards, relative to the recipe; or an address of
     shards (https://, s3://) that `awase data shard` wrote."""
-    split: str = "train"
+    split: str | None = None
+    """Which of its splits; left out, the training split, or everything where data are not divided."""
     columns: tuple[str, ...] = ("captions",)
     """Where sentences are taken from; a picture has one of its own, from any of them, at a time."""
     classes: tuple[str, ...] = ()
@@ -64,6 +66,10 @@ class PairSet:
     """Part of a batch relative to the other sets'; left out, the number of its pictures."""
 
     def __post_init__(self) -> None:
+        if not self.columns and not self.classes:
+            raise UsageError(
+                f"{self.path}: sentences come from columns, or from the names of classes; given is neither"
+            )
         if self.weight is not None and not 0 < self.weight < math.inf:
             raise UsageError(f"{self.path}: a set's weight is above 0, not {self.weight}")
 
@@ -83,14 +89,18 @@ class Data:
     """Whether, from a set's second epoch on, pairs that the model confuses come in one batch."""
     bad: float = 0.01
     """Part of the pictures that may be unreadable; each is named and another taken in its place."""
+    max_pixels: int = DEFAULT_LIMITS.pixels
+    """Pixels of the largest picture that is opened; what is larger counts as unreadable."""
     threads: int = 4
     """Pictures that are decoded at a time, in each process."""
 
     def __post_init__(self) -> None:
-        if not self.sets or self.batch < 2 or self.threads < 1:
-            raise UsageError("data needs sets, a batch of 2 or more and a thread or more")
+        if not self.sets or self.batch < 2 or self.threads < 1 or self.max_pixels < 1:
+            given = f"{len(self.sets)}, {self.batch}, {self.threads}, {self.max_pixels}"
+            raise UsageError(f"data needs sets, a batch of 2 or more, threads and max_pixels; given: {given}")
         if not 0 < self.crop <= 1 or not 0 <= self.bad < 1 or any(size < 1 for size in self.sizes):
-            raise UsageError(f"crop lies in (0, 1], bad in [0, 1) and sizes above 0; given: {self}")
+            given = f"{self.crop}, {self.bad}, {list(self.sizes)}"
+            raise UsageError(f"crop lies in (0, 1], bad in [0, 1) and sizes above 0; given: {given}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,8 @@ class Loss:
         if self.part is not None and self.part < 1:
             raise UsageError(f"a part of a batch has one pair or more, not {self.part}")
         if not (0 <= self.smoothing < 1 and 0 <= self.taught <= 1 and 0 <= self.pull < math.inf):
-            raise UsageError(f"smoothing lies in [0, 1), taught in [0, 1], pull from 0 up; given: {self}")
+            given = f"{self.smoothing}, {self.taught}, {self.pull}"
+            raise UsageError(f"smoothing lies in [0, 1), taught in [0, 1], pull from 0 up; given: {given}")
         scales = (self.most_scale, 1.0 if self.fixed_scale is None else self.fixed_scale)
         if not all(0 < scale < math.inf for scale in scales):
             raise UsageError(f"most_scale and fixed_scale are above 0; given: {self.most_scale}, {self.fixed_scale}")
@@ -174,10 +185,12 @@ class Recipe:
     """Decay of a moving average of the weights, which is then the model that is written; none writes the last ones."""
     shard: bool = False
     """Under torchrun: whether weights are split among the processes (FSDP2) rather than held by each."""
+    keep: float = 300.0
+    """Seconds between two states on disk: as much work as a kill may cost."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"the seed {self.seed}: a whole number from 0 is expected")
+        if not 0 <= self.seed < 2**63 or not 0 <= self.keep < math.inf:
+            raise UsageError(f"the seed and keep are from 0 up, the seed below 2**63; given: {self.seed}, {self.keep}")
 
     def quick(self) -> Recipe:
         """The same run in four steps of eight pairs from each set: to see that it works."""
@@ -268,7 +281,11 @@ def _dataclass(kind: Any, values: Any, where: str) -> Any:
     needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [name for name in needed if name not in values]:
         raise UsageError(f"{where}: {missing[0]} is missing")
-    return kind(**{key: _built(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+    given = {key: _built(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return kind(**given)
+    except UsageError as problem:
+        raise UsageError(f"{where}: {problem}") from problem
 
 
 def _fits(kind: Any, value: Any) -> bool:

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from awase.encoding.checkpoints import Checkpoint, in_memory
 from awase.encoding.checkpoints.checkpoint import named
+from awase.encoding.checkpoints.own import refuse_unfit
 from awase.encoding.families import TOWERS, Architecture, from_json
 from awase.encoding.published import PUBLISHED
 from awase.encoding.tokenizers import Tokenizer, open_tokenizer
@@ -49,22 +50,20 @@ def started(model: Model, seed: int, device: str, sharded: bool) -> Started:
     if model.checkpoint is not None:
         checkpoint = checkpoint_of(model.checkpoint)
         architecture, folder = checkpoint.architecture, checkpoint.folder
-        towers = _built(architecture) if model.scratch else load_towers(checkpoint)
+        towers = _built(architecture, seed) if model.scratch else load_towers(checkpoint)
     else:
         architecture, folder = _architecture(model.architecture), None
-        towers = _built(architecture)
+        towers = _built(architecture, seed)
     tokenizer = open_tokenizer(architecture.text_rule, folder)
-    if model.scratch or model.checkpoint is None:
-        initialise(towers, torch.Generator().manual_seed(seed))
     _try(towers, tokenizer, model.checkpoint or "model.architecture")
     towers.train().to(device)
     _prepare(towers, model, sharded)
     return Started(towers, tokenizer, folder)
 
 
-def _built(architecture: Architecture) -> Towers:
+def _built(architecture: Architecture, seed: int) -> Towers:
     try:
-        return Towers(architecture)
+        return initialise(Towers(architecture), torch.Generator().manual_seed(seed))
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as problem:
         raise UsageError(f"model.architecture: no towers of these sizes can be built: {problem}") from problem
 
@@ -90,13 +89,17 @@ def _try(towers: Towers, tokenizer: Tokenizer, source: str) -> None:
 def _architecture(described: str | Mapping[str, object] | None) -> Architecture:
     if isinstance(described, Mapping):
         try:
-            return from_json({"name": "own", **described})
+            architecture = from_json({"name": "own", **described})
+            refuse_unfit(architecture, "model.architecture", "a config.json that awase wrote shows what can")
         except CheckpointError as problem:
             kinds = ", ".join(tower.__name__ for tower in TOWERS)
+            why = f"model.architecture: {problem.__cause__} is missing, unknown or misplaced; it is a table as awase's "
             raise UsageError(
-                f"model.architecture: {problem.__cause__} is missing, unknown or misplaced; it is a table as "
-                f"awase's own config.json has it, and kinds of towers are {kinds}"
+                why + f"own config.json has it, and kinds of towers are {kinds}" if problem.__cause__ else str(problem)
             ) from problem
+        if architecture.dimension < 1:
+            raise UsageError("model.architecture: dimension is 0, and vectors have numbers")
+        return architecture
     if described not in PUBLISHED:
         raise UsageError(f"no architecture is called {described!r}; there are {', '.join(PUBLISHED)}")
     return PUBLISHED[described]

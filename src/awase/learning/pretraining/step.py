@@ -32,7 +32,8 @@ class Step:
     def __init__(self, towers: Towers, loss: Loss, teachers: list[Taught], device: str, compiled: bool = False) -> None:
         if (loss.kind == "sigmoid") != (towers.logit_bias is not None):
             raise UsageError(
-                f"{towers.architecture.name} scores by {towers.architecture.scoring}, so its loss cannot be {loss.kind}"
+                f"the model scores by {towers.architecture.scoring}, so loss.kind cannot be {loss.kind!r}: a new model "
+                'has its rule by model.architecture.scoring = "softmax" or "sigmoid", a checkpoint has its own'
             )
         if loss.part is not None and any(follows(towers, name) for name, _ in towers.named_buffers()):
             raise UsageError("part is for towers without batch normalisation, which would see parts and not the batch")
