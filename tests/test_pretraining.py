@@ -571,6 +571,15 @@ def test_half_precision_and_blocks_computed_again_run(squares: Path, tmp_path: P
         pretrain(recipe(squares, 3, model=locked), tmp_path / "none")
 
 
+def test_scores_are_float32_whatever_towers_compute_in(squares: Path, tmp_path: Path) -> None:
+    """With half precision the loss without its matrix and the plain one are still one loss."""
+    for kind in ("softmax", "blocks"):
+        pretrain(recipe(squares, 2, precision="bf16", loss=Loss(kind, fixed_scale=100.0)), tmp_path / kind)
+    one, other = (read_log(tmp_path / kind) for kind in ("softmax", "blocks"))
+    assert one[0]["pairs"] == pytest.approx(other[0]["pairs"], rel=1e-5)
+    assert one[0]["gradient"] == pytest.approx(other[0]["gradient"], rel=1e-3)
+
+
 def read_log_of_fp32(squares: Path, folder: Path) -> list[dict[str, Any]]:
     pretrain(recipe(squares, 1, model=Model(architecture=ARCHITECTURE, left_out=0.25)), folder / "fp32")
     return read_log(folder / "fp32")

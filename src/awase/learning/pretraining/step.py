@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,15 +48,21 @@ class Step:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         pixels, ids, ends, groups = (x.to(self.device) for x in (batch.pixels, batch.ids, batch.ends, batch.groups))
-        count = len(pixels)
         pictures = self._encoded(self.pictures, pixels)
         sentences = self._encoded(self.sentences, ids, ends)
+        taught = [teacher(batch, self.device) for teacher in self.teachers]
+        with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 rounds a score of 100 x cosine by tenths
+            return self._compared(pictures, sentences, groups, taught)
+
+    def _compared(
+        self, pictures: Tensor, sentences: Tensor, groups: Tensor, taught: Sequence[Teacher]
+    ) -> dict[str, Tensor]:
         scale = losses.clamped(self.towers.logit_scale, self.loss.limit)
-        weight = 1 - self.loss.taught if self.teachers else 1.0
+        weight = 1 - self.loss.taught if taught else 1.0
         parts = {"pairs": weight * self.contrast(pictures, sentences, scale, groups)}
-        if self.teachers:
-            taught = [teacher(batch, self.device) for teacher in self.teachers]
-            parts["taught"] = self.loss.taught * losses.affinity(pictures, sentences[:count], scale, taught)
+        if taught:
+            own = sentences[: len(pictures)]
+            parts["taught"] = self.loss.taught * losses.affinity(pictures, own, scale, taught)
         if self.loss.pull:
             parts["pull"] = self.loss.pull * losses.pull(pictures, sentences)
         return {**parts, "scale": scale.detach(), "likeness": _likeness(pictures.detach())}
