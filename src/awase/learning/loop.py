@@ -77,7 +77,7 @@ def train(
             parts = _forward(step, losses, half, seed, optimiser)
             norm = _backward(parts, trained, half, schedule.clip)
             told, (stop, keep) = _agreed(parts, norm, (stop_asked(), keeper.due(step + 1)))
-            if not all(map(math.isfinite, told.values())):
+            if not all(map(math.isfinite, told.values())):  # before the guard may end it all
                 for statistic, value in zip(statistics, before, strict=True):
                     statistic.copy_(value)
             overflowed = half.overflowed(told)

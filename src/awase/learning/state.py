@@ -174,7 +174,7 @@ def _save_sharded(partial: Path, tensors: Mapping[str, Tensor], facts: Facts) ->
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_saver import save as save_together
 
-    refused: OSError | None = None
+    refused = None
     if rank() == 0:
         try:
             shutil.rmtree(partial, ignore_errors=True)
@@ -182,7 +182,7 @@ def _save_sharded(partial: Path, tensors: Mapping[str, Tensor], facts: Facts) ->
             (partial / "facts.json").write_text(json.dumps(facts), "utf-8")
         except OSError as problem:
             refused = problem
-    if not same_everywhere(int(refused is not None), next(iter(tensors.values())).device):
+    if not same_everywhere("refused" if refused else "", next(iter(tensors.values())).device):
         raise refused or OSError(f"{partial}: the first process could not begin to write there")
     try:
         save_together(dict(tensors), checkpoint_id=partial)  # flushes its files to the disk itself
