@@ -340,6 +340,18 @@ def test_headlines_keep_languages_apart() -> None:
     ]
 
 
+def in_words(seed: int, share: float, templates: str, data: str = "pets", task: str = "zero-shot") -> Result:
+    settings = {"language": "en", "metric": "top1", "templates": templates}
+    return result(outcomes(seed, share), data, task=task, settings=settings)
+
+
+def test_a_set_in_two_templates_counts_once_in_each() -> None:
+    given = [in_words(0, 0.5, "ensemble", "a"), in_words(1, 0.9, "simple", "a"), in_words(2, 0.7, "simple", "b")]
+    assert [(one.variant, one.sets) for one in headlines(given)] == [("English, ensemble", 1), ("English, simple", 2)]
+    twice = headlines([given[0], given[0]])
+    assert [(one.variant, one.sets) for one in twice] == [("English, ensemble", 1), ("English, ensemble, 2", 1)]
+
+
 def test_languages_with_different_sets_are_laid_side_by_side_on_the_shared_ones() -> None:
     everywhere = [result(outcomes(0, 0.5), "a"), result(outcomes(0, 0.9), "b"), result(outcomes(1, 0.5), "a", "ja")]
     assert [(one.variant, one.sets) for one in headlines(everywhere)] == [("English", 2), ("Japanese", 1)]
@@ -425,6 +437,38 @@ def test_zero_shot_is_compared_with_a_probe_of_the_same_pictures(tmp_path: Path)
         run.finish()
     (pair,) = compare_runs(tmp_path / "a", tmp_path / "b").pairs
     assert pair.found.difference > 0.3
+
+
+def run_with(folder: Path, *results: Result) -> Path:
+    run = open_run(folder, STAMP)
+    for place, one in enumerate(results):
+        run.add(f"{place}", one)
+    run.finish()
+    return folder
+
+
+def test_results_of_several_templates_meet_those_of_equal_ones(tmp_path: Path) -> None:
+    both = in_words(0, 0.9, "ensemble"), in_words(1, 0.4, "simple")
+    a, b = run_with(tmp_path / "a", *both), run_with(tmp_path / "b", *reversed(both))
+    same = compare_runs(a, b)
+    assert {pair.variant: pair.found.difference for pair in same.pairs} == {
+        "English, ensemble": 0,
+        "English, simple": 0,
+    }
+    assert len(list(same.tallies())) == 2
+    lone = run_with(tmp_path / "lone", in_words(0, 0.9, "ensemble"))
+    assert [pair.found.difference for pair in compare_runs(lone, b).pairs] == [0]
+    assert any("only in" in remark and "simple" in remark for remark in compare_runs(a, lone).remarks)
+    other = run_with(tmp_path / "other", in_words(0, 0.4, "simple"))
+    assert compare_runs(lone, other).pairs[0].found.difference > 0.3  # one each: templates are what is compared
+
+
+def test_calibration_is_compared_where_no_zero_shot_stands_for_it(tmp_path: Path) -> None:
+    calibrated = in_words(0, 0.9, "simple", task="calibration")
+    a = run_with(tmp_path / "a", calibrated)
+    b = run_with(tmp_path / "b", calibrated, in_words(1, 0.5, "simple"))
+    assert [pair.found.task for pair in compare_runs(a, b).pairs] == ["calibration"]
+    assert [pair.found.task for pair in compare_runs(b, b).pairs] == ["zero-shot"]
 
 
 def test_runs_without_anything_in_common_are_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from awase.evaluation.comparison import RANKS, Comparison, comparisons, tally
 from awase.evaluation.results import SCHEMA, Figure, Result
 from awase.evaluation.runs import read_run
 from awase.evaluation.summary import mean_figure
-from awase.evaluation.words import MEASURES, TASKS, task_name, variant_of, written, written_interval
+from awase.evaluation.words import MEASURES, TASKS, task_name, variant_of, variants_of, written, written_interval
 
 
 @dataclass(frozen=True)
@@ -119,22 +119,22 @@ def mean_difference(pairs: Sequence[Pair]) -> str:
 
 def compare_runs(a: Path, b: Path, names: tuple[str, str] | None = None) -> RunComparison:
     """Every result of A with that of B which asks the same; zero-shot with a linear probe where B has only that.
+    Templates may differ where each run has a set once in one language; where it has it in several, equal ones meet.
     names: what the two are called; None is their models, or the folders where both have the same.
 
     Raises DataError where a folder is no run and where nothing can be compared."""
     left, right = read_run(a), read_run(b)
     called_a, called_b = names or (str(a), str(b))
-    there = {_asked(result): result for result in right}
     pairs, remarks = [], []
-    for result in left:
-        if result.task == "calibration" and ("zero-shot", *_asked(result)[1:]) in there:
-            continue  # its items are those of zero-shot, answer by answer
-        other = there.get(_asked(result)) or _probe_of(result, there)
+    for result, variant in zip(left, variants_of(left), strict=True):
+        if _is_in_zero_shot(result, left, right):
+            continue
+        other = _partner(result, left, right) or _probe_of(result, right)
         if other is None:
-            remarks.append(f"only in {called_a}: {result.task}, {result.data}, {result.split}, {variant_of(result)}")
+            remarks.append(f"only in {called_a}: {result.task}, {result.data}, {result.split}, {variant}")
             continue
         try:
-            pairs += [Pair(variant_of(result), found) for found in comparisons(result, other)]
+            pairs += [Pair(variant, found) for found in comparisons(result, other)]
         except DataError as problem:
             remarks.append(str(problem))
     if not pairs:
@@ -149,8 +149,29 @@ def _asked(result: Result) -> tuple[str, str, str, str]:
     return result.task, result.data, result.split, variant_of(result)
 
 
-def _probe_of(result: Result, there: dict[tuple[str, str, str, str], Result]) -> Result | None:
+def _partner(result: Result, left: Sequence[Result], right: Sequence[Result]) -> Result | None:
+    """The one of B that asks what `result` of A asks: where each run has one, that, whatever its templates, else the
+    one at its place among those of equal templates. None where these are not as many on both sides."""
+    mine, theirs = ([one for one in side if _asked(one) == _asked(result)] for side in (left, right))
+    if len(mine) > 1 or len(theirs) > 1:
+        mine, theirs = ([one for one in side if _alike(one, result)] for side in (mine, theirs))
+    place = [one is result for one in mine].index(True)
+    return theirs[place] if len(mine) == len(theirs) else None
+
+
+def _alike(one: Result, other: Result) -> bool:
+    return one.settings.get("templates") == other.settings.get("templates")
+
+
+def _is_in_zero_shot(result: Result, left: Sequence[Result], right: Sequence[Result]) -> bool:
+    """Whether zero-shot of both runs compares what this result would: calibration has its items, answer by answer."""
+    if result.task != "calibration":
+        return False
+    wanted = ("zero-shot", *_asked(result)[1:])
+    twins = [one for one in left if _asked(one) == wanted and _alike(one, result)]
+    return any(_partner(one, left, right) is not None for one in twins)
+
+
+def _probe_of(result: Result, right: Sequence[Result]) -> Result | None:
     probe = ("linear-probe", result.data, result.split)
-    return (
-        next((other for key, other in there.items() if key[:3] == probe), None) if result.task == "zero-shot" else None
-    )
+    return next((one for one in right if _asked(one)[:3] == probe), None) if result.task == "zero-shot" else None

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from awase.evaluation.results import Figure, Result
-from awase.evaluation.words import TASKS, headline_of, task_name, variant_of, word_for, written, written_interval
+from awase.evaluation.words import (
+    TASKS,
+    headline_of,
+    task_name,
+    variant_of,
+    variants_of,
+    word_for,
+    written,
+    written_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,12 @@ class Headline:
 
 
 def headlines(results: Iterable[Result]) -> list[Headline]:
-    """In the order of `TASKS`, English first."""
+    """In the order of `TASKS`, English first. A set that was asked in several templates counts once in each."""
     groups: dict[tuple[str, str], dict[str, list[Figure]]] = {}
-    for result in results:
+    given = list(results)
+    for result, variant in zip(given, variants_of(given), strict=True):
         if (name := headline_of(result)) and math.isfinite(result.figures[name].value):
-            group = groups.setdefault((result.task, variant_of(result)), {})
+            group = groups.setdefault((result.task, variant), {})
             group.setdefault(name, []).append(result.figures[name])
     found = []
     for (task, variant), by_name in groups.items():

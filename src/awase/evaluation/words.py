@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -143,6 +144,21 @@ def variant_of(result: Result) -> str:
     column = str(result.settings.get("column", "captions"))
     language = str(result.settings.get("language") or column.removeprefix("captions").strip("_") or "en")
     return LANGUAGES.get(language, language)
+
+
+def variants_of(results: Sequence[Result]) -> list[str]:
+    """The same of several results. Where a set has one task twice in one language, all of that task and language are
+    told apart by their templates ("English, ensemble"), and what is still alike is numbered."""
+    asked = [(result.task, variant_of(result)) for result in results]
+    counts = Counter((*words, result.data, result.split) for words, result in zip(asked, results, strict=True))
+    several, seen, found = {key[:2] for key, count in counts.items() if count > 1}, Counter[tuple[str, ...]](), []
+    for (task, variant), result in zip(asked, results, strict=True):
+        if (task, variant) in several and (templates := result.settings.get("templates")):
+            variant = f"{variant}, {templates}"
+        place = task, variant, result.data, result.split
+        seen[place] += 1
+        found.append(variant if seen[place] == 1 else f"{variant}, {seen[place]}")
+    return found
 
 
 def headline_of(result: Result) -> str | None:
