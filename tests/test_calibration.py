@@ -108,13 +108,20 @@ def test_calibration_of_a_clip(clip: Clip) -> None:
     assert {"coverage", "set_size"} <= set(result.figures)
     assert any("too few pictures" in note for note in result.notes)  # 32 cannot show that 5 % are wrong
     assert "error_rate" in calibration(clip, test, validation=validation, error=0.8).figures
-    known = calibration(clip, validation, validation=validation).figures
+    known = calibration(clip, replace(validation, split="again"), validation=validation).figures
     assert known["nll_scaled"].value <= known["nll"].value
     with pytest.raises(DataError, match="one class each"):
         calibration(clip, replace(test, targets=np.eye(4, dtype=bool)[test.targets]))
     fewer = replace(validation, names={"en": ("red", "green", "blue", "pink")})
     with pytest.raises(DataError, match="other classes"):
         calibration(clip, test, "en", validation=fewer)
+
+
+def test_nothing_is_chosen_on_the_pictures_that_are_measured_on(clip: Clip) -> None:
+    test = coloured("test", 8)
+    for measure in (calibration, abstention, conformal):
+        with pytest.raises(DataError, match="test cannot be chosen on and measured on"):
+            measure(clip, test, validation=coloured("test", 8))  # type: ignore[operator]
 
 
 # ---- refusing to answer ----------------------------------------------------------------------------------------------

@@ -238,6 +238,8 @@ def test_test_pictures_among_the_training_pictures_are_told(clip: Clip) -> None:
     leaky = replace(test, pictures=[*train.pictures[:3], *test.pictures[3:]])
     assert any("3 of 24 test pictures" in note for note in linear_probe(clip, train, leaky).notes)
     assert not any("test pictures" in note for note in linear_probe(clip, train, test).notes)
+    validation = replace(test, split="val", pictures=[*test.pictures[:2], *coloured("val").pictures[2:]])
+    assert any("2 of 24 test pictures" in note for note in linear_probe(clip, train, test, validation).notes)
 
 
 def test_splits_that_do_not_fit_are_refused(clip: Clip) -> None:
@@ -247,6 +249,8 @@ def test_splits_that_do_not_fit_are_refused(clip: Clip) -> None:
     several = replace(train, targets=np.eye(4, dtype=bool)[train.targets])
     with pytest.raises(DataError, match="test cannot be fitted on and measured on"):
         linear_probe(clip, coloured("test"), test)
+    with pytest.raises(DataError, match="train cannot be fitted on and chosen on"):
+        linear_probe(clip, train, test, coloured("train"))
     with pytest.raises(DataError, match="4, several a picture and 4, one a picture"):
         linear_probe(clip, several, test)
     with pytest.raises(UsageError, match="so many of one class each"):

@@ -262,8 +262,12 @@ def test_a_test_split_and_odd_data_are_refused(clip: Clip) -> None:
         better_prompts(clip, replace(train, split="test"))
     with pytest.raises(UsageError, match="for testing"):
         better_prompts(clip, train, coloured("test"))
-    with pytest.raises(DataError, match="one name"):
-        better_prompts(clip, replace(train, names={"en": ("x", "x", "y", "z")}))
+    with pytest.raises(DataError, match="train cannot be chosen on and judged on"):
+        better_prompts(clip, train, coloured("train"))
+    shared = replace(train, names={**train.names, "ja": ("x", "x", "y", "z")})
+    with pytest.raises(DataError, match="one name in 'ja'"):
+        better_prompts(clip, shared, language="ja")
+    assert better_prompts(clip, shared, language="en").language == "en"
     several = np.eye(4, dtype=bool)[train.targets]
     with pytest.raises(DataError, match="several classes"):
         better_prompts(clip, replace(train, targets=several))

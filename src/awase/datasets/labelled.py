@@ -58,3 +58,10 @@ class Labelled:
     @property
     def languages(self) -> tuple[str, ...]:
         return tuple(self.names)
+
+
+def refuse_one_split_twice(one: Labelled, other: Labelled, doing: str) -> None:
+    """Raises DataError where two data that have to be different pictures are one split of one set. doing: what the two
+    are for, as "fitted on and measured on"."""
+    if (one.name, one.split) == (other.name, other.split):
+        raise DataError(f"{one.name}: {one.split} cannot be {doing}; name two splits")

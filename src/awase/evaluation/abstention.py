@@ -21,7 +21,7 @@ from itertools import takewhile
 import numpy as np
 
 from awase.clip import Clip
-from awase.datasets.labelled import Labelled
+from awase.datasets.labelled import Labelled, refuse_one_split_twice
 from awase.encoding.scoring import softmax
 from awase.errors import DataError, UsageError
 from awase.evaluation.intervals import proportion
@@ -81,7 +81,9 @@ def abstention(
     targets) is wrong if it is answered at all.
 
     items: "answered", "correct", "probability", "picture". Where too few pictures are there to choose on, or the model
-    is not good enough, the figures are left out and a note says so."""
+    is not good enough, the figures are left out and a note says so. Raises DataError where `validation` is `data`'s own
+    split or of other classes."""
+    refuse_one_split_twice(data, validation, "chosen on and measured on")
     known, found = (zero_shot_logits(clip, split, language, templates) for split in (validation, data))
     if known.names != found.names:
         raise DataError(f"{validation.name} has other classes than {data.name}; a threshold needs the same")

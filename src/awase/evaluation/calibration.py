@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from awase.clip import Clip
-from awase.datasets.labelled import Labelled
+from awase.datasets.labelled import Labelled, refuse_one_split_twice
 from awase.encoding.scoring import softmax
 from awase.errors import DataError
 from awase.evaluation.abstention import abstention
@@ -116,7 +116,9 @@ def calibration(
 
     Sigmoid families are scored by the softmax of their logits here, for every picture has one class. tables:
     "reliability". items: "correct", "confidence", "surprise", "brier", "picture". Raises DataError for pictures of
-    several classes and a validation split of other classes."""
+    several classes and a validation split that is `data`'s own or of other classes."""
+    if validation is not None:
+        refuse_one_split_twice(data, validation, "chosen on and measured on")
     found = _one_class(zero_shot_logits(clip, data, language, templates), data)
     items = _items(found.logits, found.targets)
     figures = _figures(found.logits, found.targets)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from awase.clip import Clip
-from awase.datasets.labelled import Labelled
+from awase.datasets.labelled import Labelled, refuse_one_split_twice
 from awase.encoding.scoring import softmax
 from awase.errors import DataError, UsageError
 from awase.evaluation.intervals import bootstrap, proportion
@@ -73,8 +73,9 @@ def conformal(
 ) -> Result:
     """Sets whose threshold comes from `validation`, and how often they hold the true class of `data`'s pictures.
 
-    items: "covered", "size", "picture". Raises DataError for pictures of several classes, splits of different classes
-    and too few validation pictures."""
+    items: "covered", "size", "picture". Raises DataError for pictures of several classes, splits that are one or of
+    different classes, and too few validation pictures."""
+    refuse_one_split_twice(data, validation, "chosen on and measured on")
     known, found = (zero_shot_logits(clip, split, language, templates) for split in (validation, data))
     if data.multi_label or validation.multi_label:
         raise DataError(f"{data.name}: conformal sets are for pictures of one class each; here they may have several")

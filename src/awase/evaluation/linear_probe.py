@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from awase.clip import Clip
-from awase.datasets.labelled import Labelled
+from awase.datasets.labelled import Labelled, refuse_one_split_twice
 from awase.errors import DataError, UsageError
 from awase.evaluation.backbones import Backbone, backbone_features
 from awase.evaluation.classification import EACH_ALONE, IDENTITY, answer, classification_figures, without_its_metric
@@ -40,8 +40,10 @@ def linear_probe(
     Raises DataError for splits of different classes and training pictures of fewer than two, UsageError for few shots
     of pictures with several classes."""
     given = [data for data in (train, test, validation) if data is not None]
-    for data in given:
+    for data in (train, *given[2:]):
         _check(data, test)
+    if validation is not None:
+        refuse_one_split_twice(train, validation, "fitted on and chosen on")
     if shots and test.multi_label:
         raise UsageError(f"{test.name}: its pictures have several classes, and shots are so many of one class each")
     splits = [_split(model, data) for data in given]
@@ -51,7 +53,8 @@ def linear_probe(
     items, figures = _answers(probe, asked, test.metric)
     measured = "map" if test.multi_label else "accuracy"
     tables = {"strengths": [{"strength": strength, measured: found} for strength, found in probe.tried.items()]}
-    notes = [note for split in splits for note in split.notes] + _seen_before(learnt, asked)
+    notes = [note for split in splits for note in split.notes]
+    notes += _seen_before(learnt + known if known else learnt, asked)
     notes += without_its_metric(figures, test.metric)
     if shots:
         curve, more = _few_shot_curve(learnt, asked, known, len(test.keys), shots, seeds)
@@ -86,8 +89,7 @@ class _Split(NamedTuple):
 
 
 def _check(data: Labelled, test: Labelled) -> None:
-    if data is not test and (data.name, data.split) == (test.name, test.split):
-        raise DataError(f"{test.name}: {test.split} cannot be fitted on and measured on; name two splits")
+    refuse_one_split_twice(test, data, "fitted on and measured on")
     if data.keys != test.keys or data.multi_label != test.multi_label:
         raise DataError(
             f"{data.name}, {data.split} and {test.name}, {test.split} have different classes "
@@ -147,12 +149,12 @@ def _few_shot_curve(
     return curve, notes
 
 
-def _seen_before(train: Features, test: Features) -> list[str]:
-    """A note where test pictures are among the training pictures: of equal pictures, features are equal.
+def _seen_before(fitted: Features, test: Features) -> list[str]:
+    """A note where test pictures are among those that were fitted on: of equal pictures, features are equal.
 
     Along any one direction equal features lie at one place; only neighbours there are compared in full."""
-    centre = train.rows.mean(axis=0)
-    seen, asked = (_unit(split.rows - centre) for split in (train, test))
+    centre = fitted.rows.mean(axis=0)
+    seen, asked = (_unit(split.rows - centre) for split in (fitted, test))
     direction = np.random.default_rng(0).standard_normal(seen.shape[1], np.float32)
     places = seen @ direction
     order = np.argsort(places)
@@ -163,7 +165,7 @@ def _seen_before(train: Features, test: Features) -> list[str]:
     )
     if not twice:
         return []
-    return [f"{twice:,} of {len(test):,} test pictures are also among the training pictures: the figures flatter"]
+    return [f"{twice:,} of {len(test):,} test pictures are also among those that were fitted on: the figures flatter"]
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from awase import __version__
 from awase.clip import Clip
-from awase.datasets.labelled import Labelled
+from awase.datasets.labelled import Labelled, refuse_one_split_twice
 from awase.encoding import prompts
 from awase.encoding.wordings import Wording
 from awase.errors import DataError
@@ -106,8 +106,8 @@ def better_prompts(
 
     Raises UsageError for a test split and DataError where pictures may have several classes or classes share a name."""
     settings = settings or PromptSearch()
-    _check(data, validation)
     language = language_for(data, language)
+    _check(data, validation, language)
     names = tuple(name.strip() for name in data.names[language])
     kinds = (kind,) if kind else guessed_kinds(clip, names, language)
     pictures, labelled, judge, judged_on = _divided(clip, data, validation, shots, settings.seed)
@@ -229,18 +229,20 @@ def _divided(
     return here.rows, labelled, here[~drawn], f"pictures of {data.split} whose labels chose nothing"
 
 
-def _check(data: Labelled, validation: Labelled | None) -> None:
+def _check(data: Labelled, validation: Labelled | None, language: str) -> None:
     for part in (data, validation):
         if part is None:
             continue
         refuse_test(part)
         if part.multi_label:
             raise DataError(f"{part.name}: pictures may have several classes, and the search is for one class each")
-    if validation is not None and validation.keys != data.keys:
-        raise DataError(f"{data.name}: {data.split} and {validation.split} have different classes")
-    for language, names in data.names.items():
-        if len({name.strip() for name in names}) < len(names):
-            raise DataError(f"{data.name}: several classes have one name in {language!r}; give each its own first")
+    if validation is not None:
+        refuse_one_split_twice(data, validation, "chosen on and judged on")
+        if validation.keys != data.keys:
+            raise DataError(f"{data.name}: {data.split} and {validation.split} have different classes")
+    names = data.names[language]
+    if len({name.strip() for name in names}) < len(names):
+        raise DataError(f"{data.name}: several classes have one name in {language!r}; give each its own first")
 
 
 def _right(classes: np.ndarray, judge: Features) -> np.ndarray:
