@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pytest
 
 import awase
 from awase.clip import Clip
+from awase.datasets import open_labelled
 from awase.encoding.samples import sample_cuts
 from awase.errors import DataError, UsageError
-from awase.evaluation.runs import open_run, read_run
-from awase.evaluation.suite import Entry, Suite, jobs_of, read_suite, run_suite
+from awase.evaluation.runs import key_of, open_run, read_run
+from awase.evaluation.suite import Entry, Suite, jobs_of, read_suite, run_suite, with_probes
+from awase.evaluation.zero_shot import zero_shot
 
 CLASSES = {"astronaut": "宇宙飛行士", "coffee": "一杯のコーヒー", "rocket": "ロケット"}
 ENGLISH = {"astronaut": "a woman who smiles", "coffee": "coffee on top of a saucer", "rocket": "a white rocket"}
@@ -103,18 +106,54 @@ def test_changed_data_are_measured_again(clip: Clip, data: Path, tmp_path: Path)
     run = open_run(tmp_path / "run", clip.stamp())
     assert run_suite(clip, suite, run).done == 3
     (data / "things" / "test" / "rocket" / "20.jpg").unlink()
-    clear_what_is_open()
     again = run_suite(clip, suite, run)
     assert (again.done, again.kept) == (2, 1)
     assert {one.n for one in read_run(run.folder) if one.data == "things"} == {5}
 
 
-def clear_what_is_open() -> None:
-    """A suite opens a set once for all its tasks; another process would open it anew."""
-    from awase.evaluation import suite
+def test_other_training_pictures_and_other_sentences_are_another_question(
+    clip: Clip, data: Path, tmp_path: Path
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("a photo of {}.")
+    sets = Entry("things", templates=str(words)), Entry("things", tasks=("linear-probe",))
+    suite, run = Suite("one", data, sets), open_run(tmp_path / "run", clip.stamp())
+    assert run_suite(clip, suite, run).done == 2
+    assert run_suite(clip, suite, run).kept == 2
+    words.write_text("a drawing of {}.")
+    assert (run_suite(clip, suite, run).done, run_suite(clip, suite, run).kept) == (1, 2)
+    (data / "things" / "train" / "rocket" / "21.jpg").unlink()
+    assert run_suite(clip, suite, run).done == 1
 
-    suite._labelled.cache_clear()
-    suite._captioned.cache_clear()
+
+def test_what_fails_or_is_asked_for_no_more_is_no_result_of_the_run(clip: Clip, data: Path, tmp_path: Path) -> None:
+    things, told = Entry("things", languages=("en", "ja")), Entry("told", tasks=("retrieval",))
+    run = open_run(tmp_path / "run", clip.stamp())
+    single = zero_shot(clip, open_labelled(data / "things"), "ja")
+    run.add(key_of(single), single)
+    run_suite(clip, Suite("one", data, (things, told)), run)
+    assert len(read_run(run.folder)) == 4
+    run_suite(clip, Suite("one", data, (replace(things, languages=("en",)), told)), run)
+    assert sorted(one.task for one in read_run(run.folder)) == ["retrieval", "zero-shot", "zero-shot"]
+    for picture in (data / "told").rglob("*.jpg"):
+        picture.write_bytes(b"no picture")
+    outcome = run_suite(clip, Suite("one", data, (replace(things, languages=("en",)), told)), run)
+    assert [line[:15] for line in outcome.failures] == ["told: retrieval"]
+    assert [one.task for one in read_run(run.folder)] == ["zero-shot", "zero-shot"]
+
+
+def test_nothing_is_chosen_where_validation_is_measured_on(clip: Clip, data: Path, tmp_path: Path) -> None:
+    (data / "things" / "test").rename(data / "things" / "val")
+    entry = Entry("things", tasks=("calibration", "linear-probe"), validation="val")
+    run = open_run(tmp_path / "run", clip.stamp())
+    assert run_suite(clip, Suite("one", data, (entry,)), run).failures == []
+    calibrated, probed = read_run(run.folder)
+    assert "temperature" not in calibrated.figures
+    assert probed.settings["validation"] == "a fifth of train"
+    for one in (calibrated, probed):
+        assert any("nothing is chosen on val" in note for note in one.notes)
+    both = Suite("one", data, (replace(entry, split="val"),))
+    assert len(run_suite(clip, both, run).failures) == 2  # as asked for, it cannot be done
 
 
 def test_a_set_that_fails_costs_only_itself(clip: Clip, data: Path, tmp_path: Path) -> None:
@@ -211,6 +250,21 @@ def test_an_entry_may_hold_several_sets_and_lie_in_an_archive(data: Path, tmp_pa
                          "told: retrieval, captions_ja"]  # fmt: skip
     with pytest.raises(UsageError, match="twice"):
         jobs_of(Suite("one", tmp_path / "folder", (entry, entry)))
+
+
+def test_sets_that_differ_in_words_or_splits_are_told_apart(data: Path) -> None:
+    tasks = ("calibration", "linear-probe")
+    plain = Entry("things", split="test", tasks=tasks)
+    other = replace(plain, templates="ensemble", validation="train")
+    entries = plain, other, replace(other, templates=("a {}.",)), replace(other, templates=None)
+    jobs = [job for entry in entries for job in jobs_of(Suite("one", data, (entry,)))]
+    assert len({job.key for job in jobs if job.task == "calibration"}) == 4
+    assert len({job.key for job in jobs if job.task == "linear-probe"}) == 2  # templates are nothing to a probe
+    with pytest.raises(UsageError, match="twice"):
+        jobs_of(Suite("one", data, (Entry("things"), Entry("things", validation="train"))))
+    worded = Suite("one", data, (Entry("things"), Entry("things", templates="ensemble")))
+    assert [job.task for job in jobs_of(with_probes(worded, "linear-probe"))] == ["linear-probe"]
+    assert len(jobs_of(with_probes(worded, "zero-shot"))) == 2
 
 
 @pytest.mark.shared

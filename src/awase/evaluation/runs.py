@@ -24,7 +24,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,16 @@ class Run:
     def keys(self) -> list[str]:
         return sorted(path.stem for path in (self.folder / "pieces").glob("*.json"))
 
-    def finish(self, failures: Sequence[str] = ()) -> Path:
+    def finish(self, failures: Sequence[str] = (), of_suite: Collection[str] | None = None) -> Path:
         """Writes results.json from the pieces, then the tables, charts and page made from it. Returns the page.
 
-        failures: what could not be evaluated and why, a line each."""
+        failures: what could not be evaluated and why, a line each. of_suite: of the pieces that a suite made those that
+        still answer it, None for all; what single tasks made stays."""
         from awase.evaluation.report import write_report
 
         pieces = {key: _read_piece(self.folder / "pieces" / f"{key}.json") for key in self.keys()}
+        if of_suite is not None:
+            pieces = {key: piece for key, piece in pieces.items() if key in of_suite or not piece.get("asked")}
         results = [
             {"key": key} | {name: value for name, value in piece.items() if name not in ("tables", "examples", "asked")}
             for key, piece in pieces.items()

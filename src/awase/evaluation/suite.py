@@ -27,19 +27,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from awase import __version__
 from awase.clip import Clip
 from awase.datasets import Captioned, Found, Labelled, data_hash, find_sets, open_captioned
 from awase.datasets.splits import choose
+from awase.encoding.wordings import Wording
 from awase.errors import AwaseError, CheckpointError, DataError, UsageError
 from awase.evaluation.backbones import Backbone
 from awase.evaluation.results import Result
 from awase.evaluation.runs import Run, slug
 from awase.evaluation.sampling import few_captioned, few_labelled
-from awase.evaluation.tasks import OF_CAPTIONED, OF_LABELLED, evaluate_captioned, evaluate_labelled, open_classes
+from awase.evaluation.tasks import (
+    OF_CAPTIONED,
+    OF_LABELLED,
+    choosable,
+    evaluate_captioned,
+    evaluate_labelled,
+    open_classes,
+)
+from awase.evaluation.zero_shot import sentences_for
 
+CHOOSING = ("linear-probe", "calibration")  # tasks that use a validation split
 ARCHIVES = ("", ".tar", ".zip")  # endings that a path may leave out
 
 Watch = Callable[[str, int, int], None]
@@ -74,7 +84,7 @@ class Entry:
     seeds: int = 3
     """Linear probes with few shots: how many drawings of pictures."""
     pictures: int | None = None
-    """Robustness: at most so many pictures, for each is encoded under every corruption."""
+    """Robustness: at most so many pictures (None: 200), for each is encoded under every corruption."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,17 @@ class Job:
     @property
     def key(self) -> str:
         """What its result is called among the files of a run."""
-        named = "" if self.found.name == Path(self.entry.path).stem else self.found.name
-        parts = [self.entry.path, named, self.entry.split, self.label, self.task, self.variant]
+        entry = self.entry
+        named = "" if self.found.name == Path(entry.path).stem else self.found.name
+        parts = [entry.path, named, entry.split, self.label, self.task, self.variant]
+        if self.task in OF_LABELLED:
+            parts.append(entry.definition)
+        if self.task in OF_LABELLED and self.task != "linear-probe" and entry.templates:
+            parts.append(entry.templates if isinstance(entry.templates, str) else " ".join(entry.templates))
+        if self.task == "linear-probe" and entry.train != "train":
+            parts.append(entry.train)
+        if self.task in CHOOSING:
+            parts.append(entry.validation)
         return slug("_".join(part for part in parts if part).replace("/", "_"))
 
     def __str__(self) -> str:
@@ -240,10 +259,11 @@ def with_probes(suite: Suite, task: str) -> Suite:
     for entry in suite.sets:
         sets = find_sets(_located(suite.data, entry.path)) if set(entry.tasks) & set(OF_LABELLED) else []
         if any(_has(entry, found, "linear-probe", "features") for found in sets):
-            entries.append(replace(entry, tasks=(task,), shots=()))
+            kept = entry if task != "linear-probe" else replace(entry, templates=None, languages=("en",))
+            entries.append(replace(kept, tasks=(task,), shots=()))
     if not entries:
         raise UsageError(f"{suite.name}: no set has classes and pictures to fit a linear probe on")
-    return replace(suite, sets=tuple(entries))
+    return replace(suite, sets=tuple(dict.fromkeys(entries)))
 
 
 def _offers(found: Found) -> tuple[str, ...]:
@@ -260,10 +280,14 @@ def run_suite(
     """Does every job that the run does not hold yet, and keeps each result as soon as it is known.
 
     quick: a dozen pictures of each set, to see that everything works. A job that fails is named among the failures, and
-    the others are done all the same, unless the model is damaged. Ends by writing results.json and the report: the same
-    as if nothing had been killed on the way, for days and durations stand only in the log."""
+    the others are done all the same, unless the model is damaged. What an earlier run found of such a job, or of one
+    that the suite asks for no more, is left out. Ends by writing results.json and the report: the same as if nothing
+    had been killed on the way, for days and durations stand only in the log."""
     suite = suite if isinstance(model, Clip) else with_probes(suite, "linear-probe")
     jobs, outcome = jobs_of(suite), Outcome()
+    failed: set[str] = set()
+    for opened in (_labelled, _captioned):  # data may have changed since another run of this process
+        opened.cache_clear()
     for place, job in enumerate(jobs):
         if watch:
             watch(str(job), place, len(jobs))
@@ -276,9 +300,10 @@ def run_suite(
             raise
         except AwaseError as problem:
             outcome.failures.append(f"{job}: {problem}")
+            failed.add(job.key)
     if watch:
         watch("writing the report", len(jobs), len(jobs))
-    run.finish(outcome.failures)
+    run.finish(outcome.failures, {job.key for job in jobs} - failed)
     return outcome
 
 
@@ -286,18 +311,21 @@ def _kept(model: Clip | Backbone, job: Job, run: Run, quick: bool) -> bool:
     """Whether there was anything to do: the run may hold an answer to the same question about the same data."""
     began = time.monotonic()
     entry, location = job.entry, job.found.location
-    data: Labelled | Captioned
+    asked = {"awase": __version__, "job": str(job), "entry": asdict(entry), "quick": quick}
     if job.task in OF_CAPTIONED:
         data = _captioned(location, entry.split, job.variant, quick)
-    else:
-        data = _labelled(location, entry.split, entry.definition, job.label, quick)
-    asked = {"awase": __version__, "job": str(job), "entry": asdict(entry), "quick": quick, "data": data_hash(data)}
-    if run.holds(job.key, asked):
-        return False
-    if isinstance(data, Labelled):
-        result = _of_labelled(model, job, data, quick)
-    else:
+        asked |= {"data": data_hash(data)}
+        if run.holds(job.key, asked):
+            return False
         result = evaluate_captioned(_clip(model), job.task, data)
+    else:
+        splits = _splits(job, quick)
+        asked |= {"words": _words(job, splits.measured)} | {
+            name: data_hash(split) for name, split in splits._asdict().items() if isinstance(split, Labelled)
+        }
+        if run.holds(job.key, asked):
+            return False
+        result = _of_labelled(model, job, splits)
     run.add(job.key, result, asked, time.monotonic() - began)
     return True
 
@@ -307,16 +335,43 @@ def _clip(model: Clip | Backbone) -> Clip:
     return model
 
 
-def _of_labelled(model: Clip | Backbone, job: Job, data: Labelled, quick: bool) -> Result:
-    """With the other splits that a job names."""
+class _Splits(NamedTuple):
+    """What a labelled job is done on. train, validation: None where its task does not use them. notes: why none is."""
+
+    measured: Labelled
+    train: Labelled | None
+    validation: Labelled | None
+    notes: list[str]
+
+
+def _splits(job: Job, quick: bool) -> _Splits:
+    entry = job.entry
+    opened = partial(_labelled, job.found.location, definition=entry.definition, label=job.label, quick=quick)
+    measured, validation, notes = opened(entry.split), None, list[str]()
+    train = opened(entry.train) if job.task == "linear-probe" else None
+    if job.task in CHOOSING and entry.validation:
+        validation, notes = choosable(measured, opened(entry.validation), entry.split)
+    return _Splits(measured, train, validation, notes)
+
+
+def _words(job: Job, data: Labelled) -> Any:
+    """The sentences that classes are asked in: a file of templates may say something else than it did."""
+    if job.task == "linear-probe":
+        return None
+    sentences = sentences_for(data, job.variant, job.entry.templates)[1]
+    return [sentences, vars(sentences)] if isinstance(sentences, Wording) else sentences
+
+
+def _of_labelled(model: Clip | Backbone, job: Job, splits: _Splits) -> Result:
     from awase.evaluation.linear_probe import linear_probe
 
-    entry = job.entry
-    other = partial(_labelled, job.found.location, definition=entry.definition, label=job.label, quick=quick)
-    validation = other(entry.validation) if entry.validation else None
-    if job.task == "linear-probe":
-        return linear_probe(model, other(entry.train), data, validation, entry.shots or None, entry.seeds)
-    return evaluate_labelled(_clip(model), job.task, data, job.variant, entry.templates, validation, entry.pictures)
+    entry, (data, train, validation, notes) = job.entry, splits
+    if train is not None:
+        result = linear_probe(model, train, data, validation, entry.shots or None, entry.seeds)
+    else:
+        words = job.variant, entry.templates
+        result = evaluate_labelled(_clip(model), job.task, data, *words, validation, entry.pictures)
+    return replace(result, notes=[*result.notes, *notes])
 
 
 @lru_cache(maxsize=4)  # the tasks and languages of one set follow each other

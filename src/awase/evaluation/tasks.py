@@ -28,6 +28,15 @@ def open_classes(path: str, split: str | None, definition: str | None = None, co
     return replace(data, name=f"{data.name} ({column})") if column else data
 
 
+def choosable(data: Labelled, validation: Labelled, split: str | None) -> tuple[Labelled | None, list[str]]:
+    """Validation pictures to choose on, or None and a note: where no `split` was asked for, data without a test split
+    are measured on validation, and nothing can be chosen there. A split that was asked for as both is left to the
+    measure to refuse."""
+    if split is None and (data.name, data.split) == (validation.name, validation.split):
+        return None, [f"nothing is chosen on {data.split}: there is no test split, and it is what is measured on"]
+    return validation, []
+
+
 def evaluate_labelled(
     clip: Clip,
     task: str,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from awase.cli.evaluate.showing import add_output_flags, deliver, open_model, run_of, watching
-from awase.cli.options import add_model_flags, add_picture_flags, limits_from, open_clip
+from awase.cli.options import add_model_flags, add_picture_flags, limits_from, notice, open_clip
 from awase.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def run_labelled(given: argparse.Namespace) -> int:
     if most is not None and most < 1:
         raise UsageError(f"--pictures {most}: at least 1")
     data = _open(given, given.split)
-    validation = _open(given, given.validation) if getattr(given, "validation", None) else None
+    validation = _choosable(given, data) if getattr(given, "validation", None) else None
     templates = [given.template] if given.template else given.templates
     clip = open_clip(given)
     run = run_of(given, clip)
@@ -107,7 +107,7 @@ def run_probe(given: argparse.Namespace) -> int:
     if given.seeds < 1:
         raise UsageError(f"--seeds {given.seeds}: at least 1")
     train, test = _open(given, given.train), _open(given, given.split)
-    validation = _open(given, given.validation) if given.validation else None
+    validation = _choosable(given, test) if given.validation else None
     model = _probed(given)
     run = run_of(given, model)
     return deliver(given, model, run, linear_probe(model, train, test, validation, shots, given.seeds))
@@ -130,6 +130,15 @@ def _open(given: argparse.Namespace, split: str | None) -> Labelled:
     from awase.evaluation.tasks import open_classes
 
     return open_classes(given.data, split, given.definition, given.column)
+
+
+def _choosable(given: argparse.Namespace, data: Labelled) -> Labelled | None:
+    from awase.evaluation.tasks import choosable
+
+    found, notes = choosable(data, _open(given, given.validation), given.split)
+    for note in notes:
+        notice(note)
+    return found
 
 
 def _numbers(text: str) -> list[int]:
