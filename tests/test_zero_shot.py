@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -134,6 +135,27 @@ def test_equal_scores_are_one_threshold() -> None:
     assert area
     assert area.value == pytest.approx(roc_auc_score(positive, scores))
     assert precision["map"].value == pytest.approx(average_precision_score(positive, scores))
+
+
+@pytest.mark.parametrize("sizes", [[2] * 50, [1] * 25 + [3] * 25])
+def test_areas_of_tiny_classes_cover_the_truth(sizes: list[int]) -> None:
+    """Scores of own pictures have mean 1 and variance 2, of others 0 and 1: the area is Phi(1 / sqrt 3)."""
+    rng, targets, inside = np.random.default_rng(0), np.repeat(np.arange(50), sizes), 0
+    truth = NormalDist().cdf(3**-0.5)
+    for _ in range(200):
+        scores = rng.normal(size=(len(targets), 50))
+        scores[np.arange(len(targets)), targets] = rng.normal(1, 2**0.5, len(targets))
+        area = ranking.roc_area((scores[:, c], targets == c) for c in range(50))
+        assert area
+        assert area.interval
+        inside += area.interval[0] <= truth <= area.interval[1]
+    assert 0.9 < inside / 200 < 0.98
+
+
+def test_where_each_class_has_one_picture_an_area_has_no_interval() -> None:
+    area = ranking.roc_area((np.arange(4.0), np.arange(4) == c) for c in range(4))
+    assert area
+    assert area.interval is None
 
 
 def test_a_class_of_none_or_all_has_no_area() -> None:

@@ -24,21 +24,31 @@ def roc_area(columns: Iterable[Column]) -> Figure | None:
     """The mean over classes of the probability that one of its pictures scores higher than another; ties count half.
 
     The error is DeLong, DeLong & Clarke-Pearson's (1988), carried through the mean over classes: each picture's part in
-    every area is known, and pictures are independent."""
+    every area is known, and pictures are independent. A picture that is alone on its side shows no spread; it is taken
+    to have the mean spread of the other classes' pictures on that side. No interval where none has any to show."""
     areas, parts, smallest = [], np.zeros(0), []
+    spreads: tuple[list[float], list[float]] = [], []  # of the pictures of a class, and of the others
     for scores, positive in columns:
-        positives, n = int(positive.sum()), len(positive)
-        if not 0 < positives < n:
+        sizes = int(positive.sum()), int((~positive).sum())
+        if not all(sizes):
             continue
         placements = _placements(scores, positive)
         area = float(placements[positive].mean())
-        part = (placements - area) / np.where(positive, positives, n - positives)
-        parts = part if not len(parts) else parts + part
+        away = placements - area
+        for its, spread, size in zip((positive, ~positive), spreads, sizes, strict=True):
+            if size > 1:
+                spread.append(float((away[its] ** 2).sum()) / (size - 1))
+                away[its] /= np.sqrt(size * (size - 1))
+        parts = away if not len(parts) else parts + away
         areas.append(area)
-        smallest.append(min(positives, n - positives))
+        smallest.append(min(sizes))
     if not areas:
         return None
-    value, error = float(np.mean(areas)), float(np.sqrt((parts**2).sum())) / len(areas)
+    value, count = float(np.mean(areas)), len(areas)
+    if not all(spreads):
+        return Figure(value, None, len(parts))
+    alone = sum((count - len(spread)) * float(np.mean(spread)) for spread in spreads)
+    error = float(np.sqrt((parts**2).sum() + alone)) / count
     return Figure(value, proportion_with_error(value, error, float(np.sum(smallest))), len(parts))
 
 
