@@ -117,6 +117,15 @@ def test_calibration_of_a_clip(clip: Clip) -> None:
         calibration(clip, test, "en", validation=fewer)
 
 
+def test_an_interval_holds_its_own_value() -> None:
+    assert measures._reflected(0.1, (0.12, 0.2)) == (0.0, 0.1)
+    assert measures._reflected(0.1, (0.05, 0.08)) == pytest.approx((0.1, 0.15))
+    for seed in range(20):
+        logits, targets = drawn(60, seed=seed)
+        for figure in measures._figures(logits, targets).values():
+            assert figure.interval is None or figure.interval[0] <= figure.value <= figure.interval[1]
+
+
 def test_nothing_is_chosen_on_the_pictures_that_are_measured_on(clip: Clip) -> None:
     test = coloured("test", 8)
     for measure in (calibration, abstention, conformal):

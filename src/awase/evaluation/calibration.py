@@ -215,9 +215,10 @@ def _figures(logits: np.ndarray, targets: np.ndarray) -> dict[str, Figure]:
 
 def _reflected(value: float, interval: Interval) -> Interval:
     """Resampling adds noise to every bin, so that the errors of resampled pictures lie too high by as much as the error
-    found does; reflecting their interval at it takes that off (the basic bootstrap; Davison & Hinkley, 1997, 5.2)."""
+    found does; reflecting their interval at it takes that off (the basic bootstrap; Davison & Hinkley, 1997, 5.2).
+    Where nearly all lie on one side, the interval ends at the error found."""
     low, high = (min(max(2 * value - end, 0.0), 1.0) for end in reversed(interval))
-    return low, high
+    return min(low, value), max(high, value)
 
 
 def _temperature_interval(logits: np.ndarray, targets: np.ndarray) -> Interval:
