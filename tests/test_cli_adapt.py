@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from awase.cli import main
 from awase.datasets import Captioned
 from awase.datasets.labelled import Labelled
 from awase.encoding.checkpoints.derived import Changes, LowRank
+from awase.evaluation.intervals import clustered_proportion, paired_bootstrap
 from awase.learning.adaptation import choose as choosing
 from awase.learning.adaptation import comparing
 from awase.learning.adaptation.choose import candidates, choose, held_out_parts, judge
@@ -27,7 +29,7 @@ from awase.learning.adaptation.comparing import Cell, Plan, chart, compare_metho
 from awase.learning.adaptation.linear_probe import LinearProbe
 from awase.learning.adaptation.methods import FOR_CLASSES, HOMES, method
 from awase.learning.adaptation.retention import Measure, Panel, Step, curve, found_beside, retention
-from awase.learning.adaptation.task import Task, classes, not_drawn, some
+from awase.learning.adaptation.task import Pairs, Task, classes, not_drawn, some
 from colours import NAMES, coloured
 from tiny_clips import tiny_clip
 
@@ -416,6 +418,22 @@ def test_the_chosen_is_the_one_that_was_right_most_often(clip: Clip, monkeypatch
     assert [one.name for one in found.tried][:2] == ["gaussian", "zero-shot"]
 
 
+def test_captions_of_one_picture_count_together(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = coloured("val", 3)
+    owners = np.repeat(np.arange(len(data)), 5)
+    pairs = Captioned("told", "val", data.pictures, [f"a square, {i}" for i in range(len(owners))], owners)
+    ranks, lora = np.full(len(owners), 9), Adapter(Base.of(clip), record={"method": "lora"})
+    monkeypatch.setattr(choosing, "method", lambda _name: SimpleNamespace(fit=lambda *_: lora))
+    found = [{"rank_text_to_picture": ranks, "caption_owner": owners}]
+    found.append(found[0] | {"rank_text_to_picture": np.where(owners < 4, 1, ranks)})
+    monkeypatch.setattr(choosing, "retrieval", lambda *_: SimpleNamespace(items=found.pop(0)))
+    best = choose(clip, Pairs(replace(pairs, split="train"), pairs)).tried[0]
+    right = owners < 4
+    assert best.name == "lora"
+    assert best.interval == clustered_proportion(right, owners)
+    assert best.gain_interval == paired_bootstrap(right, np.zeros(len(owners)), owners).interval
+
+
 # ---- retention -------------------------------------------------------------------------------------------------------
 
 
@@ -602,6 +620,10 @@ def test_a_comparison_is_of_one_model_and_one_set(clip: Clip, tmp_path: Path) ->
         compare_methods(
             clip, coloured("train", 2), coloured("val", 6), replace(plan, templates=("a {}",)), tmp_path / "run"
         )
+    known = tmp_path / "run" / "compared.json"
+    known.write_text(json.dumps(json.loads(known.read_text()) | {"awase": "0.0.1"}))
+    with pytest.raises(UsageError, match="its awase differ"):  # cells that another version fitted
+        compare_methods(clip, coloured("train", 2), coloured("val", 6), plan, tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     with pytest.raises(UsageError, match="not empty"):

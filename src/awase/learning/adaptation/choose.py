@@ -19,7 +19,7 @@ import numpy as np
 from awase.adapter import Adapter, Base
 from awase.clip import Clip
 from awase.datasets.labelled import Labelled
-from awase.evaluation.intervals import Interval, paired_bootstrap, proportion
+from awase.evaluation.intervals import Interval, clustered_proportion, paired_bootstrap, proportion
 from awase.evaluation.retrieval import retrieval
 from awase.evaluation.zero_shot import zero_shot
 from awase.learning.adaptation.holding_out import rounds
@@ -143,14 +143,15 @@ def _answers(adapted: Clip, data: Labelled) -> np.ndarray:
     return np.asarray(zero_shot(adapted, data).items["correct"])
 
 
-def _table(judged: Mapping[str, np.ndarray]) -> tuple[Tried, ...]:
-    """The best first; of equals the one named first, and zero-shot is named first."""
+def _table(judged: Mapping[str, np.ndarray], owners: np.ndarray | None = None) -> tuple[Tried, ...]:
+    """The best first; of equals the one named first, and zero-shot is named first. owners: the picture of each item,
+    where items of one picture are alike, as its captions are."""
     plain, tried = judged[NOTHING], []
     if not len(plain):
         return ()
     for name, right in judged.items():
-        gain = paired_bootstrap(right, plain)
-        its = proportion(int(right.sum()), len(right))
+        gain = paired_bootstrap(right, plain, owners)
+        its = proportion(int(right.sum()), len(right)) if owners is None else clustered_proportion(right, owners)
         tried.append(Tried(name, float(right.mean()), len(right), its, gain.value, gain.interval))
     return tuple(sorted(tried, key=lambda one: -one.accuracy))
 
@@ -176,10 +177,9 @@ def _for_retrieval(clip: Clip, task: Pairs, report: Report, folder: Path | None)
     adapter = method("lora").fit(clip, task, report, _inside(folder, "lora"))  # type: ignore[arg-type]
     if task.validation is None:
         return _chosen("lora", f"{why}, not compared with the base for want of validation pictures", (), adapter)
-    before, after = (
-        retrieval(one, task.validation).items["rank_text_to_picture"] <= 5 for one in (clip, adapter.on(clip))
-    )
-    tried = _table({NOTHING: before, "lora": after})
+    before, after = (retrieval(one, task.validation).items for one in (clip, adapter.on(clip)))
+    found = {name: its["rank_text_to_picture"] <= 5 for name, its in ((NOTHING, before), ("lora", after))}
+    tried = _table(found, before["caption_owner"])
     if tried[0].name == NOTHING:
         adapter = Adapter(Base.of(clip), record={**adapter.record, "method": NOTHING, "settings": {}})
     return _chosen(tried[0].name, f"{why}; by R@5", tried, adapter)

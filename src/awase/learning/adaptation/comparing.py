@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from awase import __version__
 from awase.clip import Clip
 from awase.datasets.hashing import data_hash
 from awase.datasets.labelled import Labelled
@@ -189,8 +190,9 @@ def _read(kept: Path) -> Cell:
 
 def _open(folder: Path, clip: Clip, plan: Plan, splits: Sequence[Labelled]) -> None:
     known = folder / "compared.json"
-    asked = {"language": plan.language, "templates": plan.templates}
-    stamp = plain({"schema": SCHEMA, "model": clip.stamp(), "data": [data_hash(split) for split in splits], **asked})
+    data = [data_hash(split) for split in splits]
+    asked = {"data": data, "language": plan.language, "templates": plan.templates}
+    stamp = plain({"schema": SCHEMA, "awase": __version__, "model": clip.stamp(), **asked})
     if known.is_file():
         before = json.loads(known.read_text("utf-8"))
         if different := [part for part in stamp if before.get(part) != stamp[part]]:
