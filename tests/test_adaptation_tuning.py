@@ -383,6 +383,8 @@ def test_an_interrupted_run_goes_on(small: Clip, method: Any, tmp_path: Path) ->
     assert went_on.changes.digest() == expected.changes.digest()
     with pytest.raises(UsageError, match="another run"):
         dataclasses.replace(method, steps=5).fit(small, lesson, folder=tmp_path / "run")
+    with pytest.raises(UsageError, match="another run"):
+        method.fit(small, task(templates=["a drawing of {}."]), folder=tmp_path / "run")
 
 
 def test_a_rate_that_breaks_everything_is_told(small: Clip) -> None:

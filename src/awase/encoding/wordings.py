@@ -41,6 +41,12 @@ def is_file_of_wording(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) or Path(name).is_file()
 
 
+def spelled_out(templates: tuple[str, ...]) -> dict[str, Any]:
+    """All that classes are asked with, in JSON's types: what tells one run from another."""
+    more = vars(templates) if isinstance(templates, Wording) else {}
+    return {"templates": list(templates), **more}
+
+
 def read_wording(path: str, language: str) -> Wording:
     """Templates and descriptions of a file. Raises UsageError that names it for what is missing, damaged, or has no
     templates in the language."""

@@ -33,7 +33,7 @@ from awase import __version__
 from awase.clip import Clip
 from awase.datasets import Captioned, Found, Labelled, data_hash, find_sets, open_captioned
 from awase.datasets.splits import choose
-from awase.encoding.wordings import Wording
+from awase.encoding.wordings import spelled_out
 from awase.errors import AwaseError, CheckpointError, DataError, UsageError
 from awase.evaluation.backbones import Backbone
 from awase.evaluation.results import Result
@@ -354,12 +354,11 @@ def _splits(job: Job, quick: bool) -> _Splits:
     return _Splits(measured, train, validation, notes)
 
 
-def _words(job: Job, data: Labelled) -> Any:
+def _words(job: Job, data: Labelled) -> dict[str, Any] | None:
     """The sentences that classes are asked in: a file of templates may say something else than it did."""
     if job.task == "linear-probe":
         return None
-    sentences = sentences_for(data, job.variant, job.entry.templates)[1]
-    return [sentences, vars(sentences)] if isinstance(sentences, Wording) else sentences
+    return spelled_out(sentences_for(data, job.variant, job.entry.templates)[1])
 
 
 def _of_labelled(model: Clip | Backbone, job: Job, splits: _Splits) -> Result:

@@ -12,6 +12,7 @@ from torch import nn
 
 from awase.clip import Clip
 from awase.datasets.hashing import data_hash
+from awase.encoding.wordings import spelled_out
 from awase.learning.adaptation.method import Report
 from awase.learning.adaptation.task import Pairs, Task
 from awase.learning.loop import Keeping, Losses, Schedule, train
@@ -38,6 +39,8 @@ def learn(
 
     Raises UsageError where the folder holds another run, TrainingFailed where losses are not finite."""
     settings = {"method": method.name, **asdict(method), "base": clip.stamp(), "data": data_hash(task.train)}
+    if isinstance(task, Task):
+        settings |= {"language": task.language, "words": spelled_out(task.templates)}
 
     def told(step: int, _parts: Mapping[str, float]) -> None:
         report(step + 1, schedule.steps, method.name)
