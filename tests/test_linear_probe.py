@@ -295,6 +295,30 @@ def test_an_onnx_file_and_a_torch_module_give_the_same_features(tmp_path: Path) 
         from_onnx(Path(__file__))
 
 
+def test_an_onnx_file_is_told_from_another_by_weights_that_lie_beside_it(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+
+    def hash_with(seed: int, beside: str | None) -> str:
+        for old in tmp_path.iterdir():
+            old.unlink()
+        weight = onnx.numpy_helper.from_array(np.random.default_rng(seed).normal(size=(4, 3, 8, 8)).astype("f"), "w")
+        value = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[8, 8])],
+            "g",
+            [value("x", onnx.TensorProto.FLOAT, ["B", 3, 32, 32])],
+            [value("y", onnx.TensorProto.FLOAT, ["B", 4, 4, 4])],
+            [weight],
+        )
+        model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        file = tmp_path / "m.onnx"
+        onnx.save(model, file, save_as_external_data=beside is not None, location=beside, size_threshold=0)
+        return from_onnx(file).weights
+
+    for beside in (None, "m.onnx.data", "w" * 200):
+        assert hash_with(0, beside) == hash_with(0, beside) != hash_with(1, beside)
+
+
 def test_timms_preparation_is_followed() -> None:
     pytest.importorskip("timm")
     backbone = from_timm("test_efficientnet", pretrained=False)

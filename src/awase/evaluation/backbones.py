@@ -9,6 +9,8 @@ what `linear_probe` reads from a Clip.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -29,6 +31,8 @@ from awase.evaluation.vectors import PictureVectors, Progress, rows_of_pictures
 IMAGENET = Preprocessing(224, filter="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 BATCH = 8
 TIMM, ONNX = "timm:", ".onnx"  # how a name begins or ends that means a backbone
+# In a graph's bytes, the entry "location" of a tensor that lies in another file: two strings, each after its length.
+_LOCATION = re.compile(rb"\x0a\x08location\x12(?:([\x01-\x7f])|([\x80-\xff])([\x01-\x7f]))")
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,15 @@ def from_onnx(
         except Exception as problem:
             raise EngineError(f"{path} cannot run on pictures of shape {prepared.shape}: {problem}") from problem
 
-    return Backbone(path.stem, run, preprocessing, hashlib.sha256(path.read_bytes()).hexdigest(), "onnxruntime")
+    return Backbone(path.stem, run, preprocessing, _hash_of_file(path), "onnxruntime")
 
 
 def from_torch(module: Any, name: str, preprocessing: Preprocessing = IMAGENET) -> Backbone:
     """A torch module from (B, 3, S, S) to features (B, F) or maps (B, F, H, W), which are averaged. It is put into
-    evaluation mode and stays on its device."""
+    evaluation mode and stays on its device.
+
+    Features are kept under `name` and a hash of the weights, taken now: the module must not change afterwards, and
+    another computation with equal weights wants another name."""
     try:
         import torch
     except ImportError as problem:
@@ -195,6 +202,21 @@ def _pooled(values: np.ndarray) -> np.ndarray:
     if values.ndim != 2:
         raise EngineError(f"a backbone gave an array of shape {values.shape}; (B, F) or (B, F, H, W) is expected")
     return values
+
+
+def _hash_of_file(path: Path) -> str:
+    """Of an ONNX file and of the files beside it that hold its weights, where they are not inside."""
+    graph = path.read_bytes()
+    digest, places = hashlib.sha256(graph), set[bytes]()
+    for found in _LOCATION.finditer(graph):
+        short, low, high = found.groups()
+        length = short[0] if short else low[0] - 0x80 + (high[0] << 7)
+        places.add(graph[found.end() : found.end() + length])
+    files = (path.parent / os.fsdecode(place) for place in sorted(places))
+    for named in filter(Path.is_file, files):  # what a model says of itself may have a "location" too
+        with named.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _hash_of(module: Any) -> str:
