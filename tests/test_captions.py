@@ -11,6 +11,7 @@ import pytest
 import awase
 from awase import Clip, DataError
 from awase.evaluation.captions import Pair, clip_score, read_pairs, ref_clip_score, score_pairs
+from awase.evaluation.words import task_name, variant_of
 
 CAT = Path(__file__).parents[1] / "examples" / "cat.jpg"
 
@@ -59,6 +60,7 @@ def test_pairs_are_scored_as_by_hand(clip: Clip) -> None:
     np.testing.assert_allclose(result.items["ref_clip_score"], by_hand, atol=1e-5)
     assert result.figures["clip_score"].value == pytest.approx(expected.mean(), abs=1e-5)
     assert expected[0] > expected[1]
+    assert (task_name(result.task), variant_of(result)) == ("Caption scores", "Pairs")
     assert any("Japanese" in note for note in result.notes)
 
 

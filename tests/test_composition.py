@@ -117,6 +117,10 @@ def test_aro_is_read_with_its_boxes(tmp_path: Path, plain: Path) -> None:
     cut = Image.open(choice.picture.open("rb"))  # type: ignore[union-attr]
     assert cut.size == (80, 80)
     assert cut.getpixel((40, 40)) == (230, 20, 20)
+    for side in (float("nan"), float("inf")):
+        (tmp_path / "aro.json").write_text(json.dumps([row | {"bbox_w": side}]))
+        with pytest.raises(DataError, match="sides are no numbers"):
+            read_aro(tmp_path / "aro.json", plain)
 
 
 def test_sugarcrepe_is_read_as_file_and_as_folder(tmp_path: Path, plain: Path) -> None:

@@ -79,3 +79,12 @@ def test_rows_compare_the_groups_among_each_answer() -> None:
     assert (rows[0]["most"], rows[0]["least"]) == ("l", "r")
     assert rows[0]["max_skew"] == pytest.approx(math.log(0.75 / (23 / 43)))
     assert rows[1]["min_skew"] == pytest.approx(math.log(0.25 / (23 / 43)))
+
+
+def test_pictures_without_a_value_are_in_no_row() -> None:
+    items = {"predicted": np.repeat([0, 1], [40, 15]), "probability": np.linspace(1, 0, 55), "picture": np.arange(55)}
+    values = ("l",) * 10 + ("r",) * 10 + ("",) * 20 + ("l",) * 4 + ("",) * 11
+    (row,) = skew_rows(items, {"side": values}, ["cat", "dog"])
+    assert (row["predicted"], row["n"], row["most"], row["least"]) == ("cat", 20, "r", "l")
+    assert row["max_skew"] == pytest.approx(math.log(0.5 / (10 / 24)))
+    assert skew_rows(items, {"side": ("",) * 55}, ["cat", "dog"]) == []

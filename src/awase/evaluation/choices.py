@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -105,6 +106,8 @@ def read_aro(path: str | PathLike[str], pictures: str | PathLike[str]) -> list[C
     choices = []
     for row in _read_json(Path(path), list):
         sides = [_get(row, key, path, (int, float)) for key in ("bbox_x", "bbox_y", "bbox_w", "bbox_h")]
+        if not all(map(math.isfinite, sides)):  # JSON as Python reads it has NaN and Infinity
+            raise DataError(f"{path}: {row.get('image_path')!r} has the box {sides}, whose sides are no numbers")
         left, top, width, height = (int(side) for side in sides)
         if min(left, top) < 0 or min(width, height) < 1:
             raise DataError(f"{path}: {row.get('image_path')!r} has the box {sides}, which holds nothing")

@@ -46,13 +46,15 @@ def skew_rows(
     items: Mapping[str, np.ndarray], groups: Mapping[str, Sequence[str]], names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """For each attribute and each class that at least SMALLEST pictures were taken for: which group is over- and
-    under-represented among them (Skew), and NDKL with the surest first. The reference is each group's share of all."""
+    under-represented among them (Skew), and NDKL with the surest first. The reference is each group's share of all.
+    Pictures without a value are in no group."""
     rows = []
     for attribute, values in groups.items():
         members = np.asarray(values)[items["picture"]]
-        reference = shares(members)
-        for index in np.unique(items["predicted"]):
-            chosen = np.flatnonzero(items["predicted"] == index)
+        valued = members != ""
+        reference = shares(members[valued])
+        for index in np.unique(items["predicted"][valued]):
+            chosen = np.flatnonzero((items["predicted"] == index) & valued)
             if len(chosen) < SMALLEST:
                 continue
             ranked = members[chosen[np.argsort(-items["probability"][chosen], kind="stable")]]

@@ -19,9 +19,9 @@ TASKS = {
     "calibration": "Calibration",
     "robustness": "Robustness",
     "composition": "Compositional understanding",
-    "captions": "Caption scores",
+    "caption-scores": "Caption scores",
 }
-NO_LANGUAGE = {"linear-probe": "Features", "captions": "Pairs"}  # what stands where others name a language
+NO_LANGUAGE = {"linear-probe": "Features", "caption-scores": "Pairs"}  # what stands where others name a language
 LANGUAGES = {"en": "English", "ja": "Japanese"}
 
 
