@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_a_result_that_is_replaced_is_told(data: Path, tmp_path: Path, capsys: p
     asked = ["evaluate", "zero-shot", data / "things", "--out", tmp_path / "run", "--template"]
     told = [printed(capsys, *asked, template)[2] for template in ("{}", "{}", "{} 猫猫猫猫猫猫猫猫猫猫猫猫猫猫")]
     assert ["replaces a former result" in err for err in told] == [False, False, True]
+
+
+def test_nothing_is_chosen_where_validation_is_measured_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(data / "things", tmp_path / "things")
+    (folder / "test").rename(folder / "val")
+    code, _, err = printed(capsys, "evaluate", "calibration", folder, "--validation", "val")
+    assert code == 0, err
+    assert "nothing is chosen on val" in err
+    code, _, err = printed(capsys, "evaluate", "calibration", folder, "--validation", "val", "--split", "val")
+    assert code == 2
+    assert "val cannot be chosen on and measured on" in err
 
 
 def test_a_suite_and_a_comparison(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -275,6 +275,8 @@ def test_a_test_split_and_odd_data_are_refused(clip: Clip) -> None:
         PromptSearch(most=0)
     with pytest.raises(UsageError, match="balance"):
         PromptSearch(balance=float("nan"))
+    with pytest.raises(UsageError, match="seed -1"):
+        PromptSearch(seed=-1)
 
 
 def test_few_are_drawn_where_there_are_many() -> None:

@@ -52,6 +52,8 @@ class PromptSearch:
             raise UsageError(f"PromptSearch(most={self.most}): one template is the least")
         if not (math.isfinite(self.balance) and self.balance >= 0):
             raise UsageError(f"PromptSearch(balance={self.balance}): a number from 0 up")
+        if self.seed < 0:
+            raise UsageError(f"the seed {self.seed}: a whole number from 0 is expected")
 
 
 @dataclass(frozen=True)
