@@ -20,6 +20,7 @@ from awase.evaluation import plots
 from awase.evaluation.comparison_report import write_comparison
 from awase.evaluation.markup import text
 from awase.evaluation.matching import compare_runs
+from awase.evaluation.report import grouped
 from awase.evaluation.results import Figure, Result
 from awase.evaluation.runs import as_csv, key_of, open_run, read_run, slug, thumbnail
 from awase.evaluation.summary import headlines, mean_figure, on_shared_sets
@@ -348,6 +349,8 @@ def in_words(seed: int, share: float, templates: str, data: str = "pets", task: 
 def test_a_set_in_two_templates_counts_once_in_each() -> None:
     given = [in_words(0, 0.5, "ensemble", "a"), in_words(1, 0.9, "simple", "a"), in_words(2, 0.7, "simple", "b")]
     assert [(one.variant, one.sets) for one in headlines(given)] == [("English, ensemble", 1), ("English, simple", 2)]
+    (tasks,) = grouped([given[0], given[1], given[0]]).values()
+    assert list(tasks["zero-shot"]) == ["English, ensemble", "English, ensemble, 2", "English, simple"]
     twice = headlines([given[0], given[0]])
     assert [(one.variant, one.sets) for one in twice] == [("English, ensemble", 1), ("English, ensemble, 2", 1)]
 

@@ -26,6 +26,7 @@ from awase.evaluation.words import (
     sentence_for,
     task_name,
     variant_of,
+    variants_of,
     word_for,
     written,
     written_interval,
@@ -73,12 +74,14 @@ def grouped(results: Iterable[Result]) -> Sets:
     """Sets in the order of their names, tasks in that of `TASKS`, English first."""
     order = {task: place for place, task in enumerate(TASKS)}
     sets: dict[tuple[str, str], dict[str, dict[str, Result]]] = {}
-    for result in sorted(results, key=lambda r: (_natural(r.data), r.split, order.get(r.task, 99), variant_of(r))):
-        variants = sets.setdefault((result.data, result.split), {}).setdefault(result.task, {})
-        name = variant_of(result)
-        if name in variants:  # the same task twice in one language: told apart by the templates
-            name = f"{name}, {result.settings.get('templates', len(variants) + 1)}"
-        variants[name] = result
+    given = list(results)
+    placed = [
+        ((_natural(r.data), r.split, order.get(r.task, 99), name), place)
+        for place, (r, name) in enumerate(zip(given, variants_of(given), strict=True))
+    ]
+    for (*_, name), place in sorted(placed):
+        result = given[place]
+        sets.setdefault((result.data, result.split), {}).setdefault(result.task, {})[name] = result
     return sets
 
 
