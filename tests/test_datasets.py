@@ -254,3 +254,20 @@ def test_what_datasets_loads_is_the_same_data(tmp_path: Path, monkeypatch: pytes
     assert data.targets.tolist() == [0, 0, 0, 1, 1, 1]
     with pytest.raises(DataError, match="could not be loaded from the Hub"):
         open_labelled(f"hub:{tmp_path}/nowhere")
+
+
+def test_pictures_of_one_name_in_parquet_are_each_their_own(tmp_path: Path) -> None:
+    """Many files keep only the last part of a picture's path, which every class has."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = list(CONTENTS)[:3]
+    rows = [
+        {"image": {"bytes": CONTENTS[n], "path": "001.png"}, "label": f"class {i % 2}", "captions": [f"sentence {i}"]}
+        for i, n in enumerate(names)
+    ]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "test.parquet")
+    data, told = open_labelled(tmp_path), open_captioned(tmp_path)
+    assert data.targets.tolist() == [0, 1, 0]
+    assert told.owners.tolist() == [0, 1, 2]
+    assert [picture.open("rb").read() for picture in told.pictures] == [CONTENTS[n] for n in names]  # type: ignore[union-attr]
+    assert [str(picture) for picture in data.pictures] == [str(picture) for picture in told.pictures]

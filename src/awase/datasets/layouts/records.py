@@ -60,7 +60,8 @@ def _delimited(file: File) -> Iterator[Record]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture whose bytes stand in a Parquet file; read when opened, a row group at a time."""
+    """A picture whose bytes stand in a Parquet file; read when opened, a row group at a time. name: no other row has
+    it, whatever the file calls its pictures."""
 
     name: str
     file: File = field(repr=False)
@@ -95,13 +96,14 @@ def _parquet(file: File) -> Iterator[Record]:
             rows = table.read_row_group(group, columns=[*columns, *(f"{name}.path" for name in pictures)]).to_pylist()
             for row, values in enumerate(rows):
                 number += 1
+                where = f"{shown(file)} row {number}"
                 for column in pictures:
-                    path = (values[column] or {}).get("path") or f"{number}"
-                    values[column] = Cell(f"{shown(file)}/{path}", file, f"{column}.bytes", group, row)
+                    path = (values[column] or {}).get("path")  # often the same in many rows: 001.png of each class
+                    values[column] = Cell(f"{where}/{path}" if path else where, file, f"{column}.bytes", group, row)
                 for column, known in classes.items():
                     index = values[column]
                     values[column] = known[index] if isinstance(index, int) and 0 <= index < len(known) else None
-                yield f"{shown(file)} row {number}", values
+                yield where, values
     except (MissingExtra, DataError):
         raise
     except Exception as problem:  # Arrow's own tree of errors, of which OSError and ValueError are only two
