@@ -259,6 +259,13 @@ def test_sentences_come_from_every_column_and_classes_from_templates(squares: Pa
         Source(PairSet(str(tmp_path), classes=("ja",)))
 
 
+def test_a_long_address_keeps_its_own_sentences(tmp_path: Path) -> None:
+    long = "https://cdn.example.com/" + "a" * 140
+    lines = [f"{long}/{i}/{'b' * 60}.jpg,sentence {i}" for i in range(3)]
+    (tmp_path / "train.csv").write_text("\n".join(["image_url,captions", *lines]))
+    assert Source(PairSet(str(tmp_path))).sentences == [[["sentence 0"]], [["sentence 1"]], [["sentence 2"]]]
+
+
 def test_equal_sentences_have_equal_numbers_and_false_ones_follow(squares: Path) -> None:
     batch = pairs(Data((PairSet(str(squares)),), batch=8), swapped=True)(0)
     assert batch.ids.shape[0] == len(batch.ends) == len(batch.groups) == 16

@@ -14,7 +14,7 @@ from PIL import Image
 from awase.cli import main
 from awase.datasets import find_sets, open_captioned, open_labelled
 from awase.datasets.remote import local_copy
-from awase.datasets.sharding import write_shards
+from awase.datasets.sharding import _samples, write_shards
 from awase.encoding.caches import cache_folder
 from awase.encoding.pictures import read_file
 from awase.errors import DataError, UsageError
@@ -205,3 +205,11 @@ def test_the_index_of_another_tool_is_passed_over_and_a_damaged_one_is_not(capti
     index.write_text('{"format": 1, "sha')
     with pytest.raises(DataError, match=r"shards\.json is not JSON"):
         open_captioned(tmp_path / "out", "train")
+
+
+def test_addresses_that_differ_in_the_middle_are_two_pictures(tmp_path: Path) -> None:
+    long = "https://cdn.example.com/" + "a" * 140
+    lines = [f"{long}/{i}/{'b' * 60}.jpg,sentence {i}" for i in range(3)]
+    (tmp_path / "test.csv").write_text("\n".join(["image_url,text", *lines]))
+    samples, _, _ = _samples(find_sets(tmp_path), "test")
+    assert [captions for _, _, captions in samples] == [["sentence 0"], ["sentence 1"], ["sentence 2"]]

@@ -28,7 +28,7 @@ from awase.datasets.opening import Found, find_sets, open_captioned, open_labell
 from awase.datasets.shard_index import INDEX
 from awase.encoding.checkpoints.folder import appearing
 from awase.encoding.formats import format_of
-from awase.encoding.pictures import DEFAULT_LIMITS, Limits, Picture, name_of, open_picture, read_file
+from awase.encoding.pictures import DEFAULT_LIMITS, Limits, Picture, key_of, name_of, open_picture, read_file
 from awase.errors import DataError, PictureError, UsageError
 
 SUFFIXES = {"JPEG": "jpg", "TIFF": "tif"}
@@ -109,9 +109,9 @@ def _samples(found: list[Found], split: str) -> tuple[list[Sample], Sequence[Pic
 def _add_captions(samples: dict[str, Sample], location: str, split: str, column: str) -> Captioned:
     data = open_captioned(location, split, column)
     for picture in data.pictures:  # those without a sentence too
-        samples.setdefault(name_of(picture), (picture, {}, []))[1][column] = []
+        samples.setdefault(key_of(picture), (picture, {}, []))[1][column] = []
     for caption, owner in zip(data.captions, data.owners.tolist(), strict=True):
-        _, values, captions = samples[name_of(data.pictures[owner])]
+        _, values, captions = samples[key_of(data.pictures[owner])]
         values[column].append(caption)
         captions.append(caption)
     return data
@@ -121,7 +121,7 @@ def _add_classes(samples: dict[str, Sample], location: str, split: str, column: 
     data = open_labelled(location, split, column=None if column == LABEL else column)
     for picture, target in zip(data.pictures, data.targets, strict=True):
         keys = [data.keys[i] for i in target.nonzero()[0]] if data.multi_label else data.keys[int(target)]
-        _, values, _ = samples.setdefault(name_of(picture), (picture, {}, []))
+        _, values, _ = samples.setdefault(key_of(picture), (picture, {}, []))
         values[column] = keys
     return data
 

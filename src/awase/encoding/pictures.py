@@ -43,6 +43,7 @@ __all__ = [
     "find_pictures",
     "is_address",
     "is_picture_name",
+    "key_of",
     "name_of",
     "open_picture",
     "open_unread",
@@ -153,22 +154,25 @@ def open_unread(source: Picture, limits: Limits = DEFAULT_LIMITS) -> Image.Image
 
 def name_of(source: object) -> str:
     """What messages call a source: a path as given, unprintable characters escaped; an address without password."""
-    longest = 4096
+    text, longest = key_of(source), 4096
     if isinstance(source, str) and is_address(source):
-        text, longest = re.sub(r"//[^/@]*@", "//...@", source), 200
-    elif isinstance(source, (str, os.PathLike)):
-        text = os.fsdecode(source)
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        text = f"<{len(source):,} bytes>"
-    elif isinstance(source, Image.Image):
-        text = os.fsdecode(getattr(source, "filename", "")) or f"<PIL image {source.size} {source.mode}>"
-    elif isinstance(source, np.ndarray):
-        text = f"<array {source.shape} {source.dtype}>"
-    else:
-        named = getattr(source, "name", None)
-        text = named if isinstance(named, str) and named else f"<{type(source).__name__}>"
+        text, longest = re.sub(r"//[^/@]*@", "//...@", text), 200
     text = text if len(text) <= longest else f"{text[: longest - 50]}...{text[-40:]}"
     return printable(text) or "''"
+
+
+def key_of(source: object) -> str:
+    """The name of a source whole and as it is, by which the pictures of a data set are told apart; not for messages."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"<{len(source):,} bytes>"
+    if isinstance(source, Image.Image):
+        return os.fsdecode(getattr(source, "filename", "")) or f"<PIL image {source.size} {source.mode}>"
+    if isinstance(source, np.ndarray):
+        return f"<array {source.shape} {source.dtype}>"
+    named = getattr(source, "name", None)
+    return named if isinstance(named, str) and named else f"<{type(source).__name__}>"
 
 
 # ---- from a source to bytes ------------------------------------------------------------------------------------------

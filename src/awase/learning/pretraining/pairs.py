@@ -26,7 +26,7 @@ from awase.datasets.remote import is_remote, local_copy
 from awase.datasets.splits import ALL
 from awase.encoding import prompts
 from awase.encoding.families import Preprocessing
-from awase.encoding.pictures import DEFAULT_LIMITS, Picture, name_of, open_picture
+from awase.encoding.pictures import DEFAULT_LIMITS, Picture, key_of, name_of, open_picture
 from awase.encoding.preprocessing import prepare
 from awase.encoding.tokenizers import Tokenizer
 from awase.errors import DataError, PictureError, UsageError
@@ -97,14 +97,14 @@ def _by_caption(chosen: PairSet) -> Read:
     """The sentences of each picture, by column; columns that it has none in are left out."""
     found = [_of_split(partial(open_captioned, column=column), chosen) for column in chosen.columns]
     first = found[0]
-    place = {name_of(picture): i for i, picture in enumerate(first.pictures)}
+    place = {key_of(picture): i for i, picture in enumerate(first.pictures)}
     sentences: list[list[Sequence[str]]] = [[] for _ in first.pictures]
     for data in found:
         told: dict[int, list[str]] = {}
         for caption, owner in zip(data.captions, data.owners.tolist(), strict=True):
             told.setdefault(owner, []).append(caption)
         for owner, captions in told.items():
-            at = place.get(name_of(data.pictures[owner]))
+            at = place.get(key_of(data.pictures[owner]))
             if at is not None:
                 sentences[at].append(captions)
     return first.name, first.pictures, sentences, first.unusable, first.notes
