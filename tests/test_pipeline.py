@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
+from awase.encoding.pictures import open_picture
 from awase.encoding.pipeline import BATCHES_AHEAD, Encoded, encode_stream
 from awase.errors import PictureError
 
@@ -93,3 +97,37 @@ def test_a_fault_that_is_no_picture_error_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(encode_stream(["1"], broken, run, batch_size=1))
+
+
+def slowly_brightness(source: Any) -> np.ndarray:
+    time.sleep(0.002)
+    return np.full((2, 2, 3), open_picture(source).convert("L").getpixel((0, 0)), np.uint8)
+
+
+def brightness(sources: Iterator[Image.Image]) -> list[int | None]:
+    encoded = encode_stream(sources, slowly_brightness, run, batch_size=4, workers=3)
+    return [int(its.outputs["vectors"][0]) if its.outputs else None for its in encoded]
+
+
+def test_frames_of_one_open_file_are_each_their_own(tmp_path: Path) -> None:
+    frames = [Image.new("L", (8, 8), 10 * i) for i in range(20)]
+    frames[0].save(tmp_path / "frames.tif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "frames.tif") as file:
+        assert brightness(iter(ImageSequence.Iterator(file))) == [10 * i for i in range(20)]
+
+
+def test_a_picture_that_is_drawn_over_meanwhile_is_taken_as_it_was() -> None:
+    canvas = Image.new("L", (8, 8))
+
+    def drawn() -> Iterator[Image.Image]:
+        for i in range(20):
+            canvas.paste(10 * i, (0, 0, 8, 8))
+            yield canvas
+
+    assert brightness(drawn()) == [10 * i for i in range(20)]
+
+
+def test_a_picture_that_cannot_be_copied_stalls_nothing() -> None:
+    closed = Image.new("L", (8, 8))
+    closed.close()
+    assert brightness(iter([Image.new("L", (8, 8), 30), closed, Image.new("L", (8, 8), 40)])) == [30, None, 40]

@@ -1,11 +1,13 @@
 """Many pictures to vectors: read and decode in threads, batch, run; bounded, in order, one bad picture never stalls it.
 
 Decoding releases Python's lock, so threads are enough; while the engine runs one batch, the next is being decoded.
+PIL's own open files are read where the sources are iterated: they are one object for all their frames.
 It knows nothing of files to write to or of progress bars: it yields, its caller does the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from awase.encoding.pictures import Picture, name_of
 from awase.errors import EngineError, PictureError
@@ -84,9 +87,20 @@ def _prepared_in_order(
             return error
         return prepared if isinstance(prepared, Prepared) else Prepared(prepared)
 
+    def begin(source: Picture) -> Future[Prepared | PictureError]:
+        if not isinstance(source, Image.Image):
+            return pool.submit(attempt, source)
+        # Going on with the iterator may seek to the next frame of the very object, or draw over it.
+        with contextlib.suppress(MemoryError, ValueError):  # told below as this picture's error
+            if type(source) is Image.Image:
+                return pool.submit(attempt, source.copy())
+        done: Future[Prepared | PictureError] = Future()
+        done.set_result(attempt(source))  # a copy of an opened file would know neither its format nor its orientation
+        return done
+
     waiting: deque[tuple[int, Picture, Future[Prepared | PictureError]]] = deque()
     for index, source in enumerate(sources):
-        waiting.append((index, source, pool.submit(attempt, source)))
+        waiting.append((index, source, begin(source)))
         if len(waiting) > ahead:
             first, its_source, future = waiting.popleft()
             yield first, its_source, future.result()
