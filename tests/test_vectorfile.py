@@ -90,6 +90,17 @@ def test_a_changed_picture_is_encoded_again(tmp_path: Path, sources: list[str]) 
     np.testing.assert_array_equal(np.load(tmp_path / "v.npz")["vectors"][3], vectors(1, 9)[0])
 
 
+def test_a_picture_that_changes_while_it_is_encoded_is_encoded_again(tmp_path: Path, sources: list[str]) -> None:
+    file = VectorFile(tmp_path / "v.npz", STAMP, D)
+    assert file.missing(sources) == sources
+    Path(sources[3]).write_bytes(b"another picture")  # after it was read, as far as anybody knows
+    file.append(sources, vectors(20))
+    file.close()
+    again = VectorFile(tmp_path / "v.npz", STAMP, D)
+    assert again.missing(sources) == [sources[3]]
+    again.close()
+
+
 def test_another_model_starts_afresh(tmp_path: Path, sources: list[str]) -> None:
     file = VectorFile(tmp_path / "v.npz", STAMP, D)
     file.append(sources, vectors(20))

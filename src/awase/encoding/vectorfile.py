@@ -58,6 +58,7 @@ class VectorFile:
         self._folder = _partial(out)
         self._rows: dict[str, int] = {}  # source -> its row
         self._identities: dict[str, Any] = {}  # of files that an earlier run encoded, as they were then
+        self._seen: dict[str, Any] = {}  # identities of those asked about, before this run reads them
         self._room = 0  # bytes still to be written, as far as known
         with _writing(out):
             self._lock = FolderLock(self._folder)
@@ -100,11 +101,16 @@ class VectorFile:
 
     def holds(self, source: str) -> bool:
         """Whether an earlier run encoded this source and the file has not changed since."""
-        return source in self._rows and source in self._identities and self._identities[source] == _identity(source)
+        return self._holds(source, _identity(source))
+
+    def _holds(self, source: str, identity: Any) -> bool:
+        return source in self._rows and source in self._identities and self._identities[source] == identity
 
     def missing(self, sources: Sequence[str]) -> list[str]:
-        """The sources that the file does not hold. Raises AwaseError if the disk has no room for them all."""
-        todo = [source for source in sources if not self.holds(source)]
+        """The sources that the file does not hold. Ask before reading them: one that changes from here on is taken for
+        changed by the next run. Raises AwaseError if the disk has no room for them all."""
+        self._seen = {source: _identity(source) for source in sources}
+        todo = [source for source in sources if not self._holds(source, self._seen[source])]
         self._room = (len(todo) + len(sources)) * self._row_bytes  # the rows, then all of them again in `finish`
         with _writing(self.out, self._room):
             disk = shutil.disk_usage(self.out.parent)
@@ -121,7 +127,8 @@ class VectorFile:
             for source in sources:
                 self._rows[source] = self._count
                 self._count += 1
-                self._lines.write(json.dumps([source, _identity(source)]) + "\n")
+                identity = self._seen[source] if source in self._seen else _identity(source)
+                self._lines.write(json.dumps([source, identity]) + "\n")
             self._lines.flush()
         self._room -= len(rows)
 
