@@ -196,6 +196,34 @@ def test_ann_measures_itself_and_answers(tmp_path: Path, monkeypatch: pytest.Mon
         assert store.nearest(vectors[:1], 1)[0].item() == 4000  # added after the build
 
 
+def test_what_is_left_out_is_no_candidate_however_few_are_left(tmp_path: Path) -> None:
+    vectors = make(tmp_path / "db", 700)
+    with Writer(tmp_path / "db") as writer:
+        sidecar = signs.derive(writer._rows())
+    dead = np.arange(600)
+    for count in (50, 300, 700, 1000):
+        found = sidecar.candidates(vectors[650], count, dead)
+        assert len(found) >= min(count, 100)
+        assert not np.isin(found, dead).any(), count
+
+
+def test_signs_that_a_reader_holds_can_be_made_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where no file takes the place of one that is mapped."""
+    make(tmp_path / "db", 100)
+
+    def refused(source: object, to: object) -> None:
+        raise PermissionError(13, "Access is denied")
+
+    with Writer(tmp_path / "db") as writer:
+        monkeypatch.setattr("awase.tasks.search.writing.EXACT_ROWS", 50)
+        with monkeypatch.context() as held:
+            held.setattr("os.replace", refused)
+            writer.write_signs()
+        assert not signs.path_of(tmp_path / "db", 0).exists()
+        writer.write_signs()
+    assert [its.name for its in (tmp_path / "db").glob("signs*")] == ["signs-0.npy"]
+
+
 def test_ann_needs_its_extra_and_enough_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "db", 600)
     with Writer(tmp_path / "db") as writer:

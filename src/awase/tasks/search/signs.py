@@ -25,6 +25,7 @@ from awase.tasks.search.vectorrows import VectorRows
 BITS = 4  # of each number of a query
 CLIP = 2.5  # standard deviations of a query's numbers, beyond which they count as that
 SHARE = 250  # of the rows, one in so many is a candidate at least
+LEFT_OUT = int(np.iinfo(np.uint16).max)  # of differing bits: more than any row can have
 BLOCK = 32_768  # rows at a time, whose bits stay in the processor's cache
 
 
@@ -51,7 +52,7 @@ class Signs:
         count = max(count, self.covers // SHARE)
         if among is None:
             differing = _differing(self._planes, query)
-            differing[leave_out] = np.iinfo(np.uint16).max
+            differing[leave_out] = LEFT_OUT
             return np.flatnonzero(differing <= _limit(differing, count))
         few = len(among) < self.covers // 8
         differing = _differing(self._planes[:, among], query) if few else _differing(self._planes, query)[among]
@@ -87,14 +88,15 @@ def derive(vectors: VectorRows) -> Signs:
 
 
 def write(vectors: VectorRows, path: Path) -> None:
-    """Makes the file, which appears under its name when complete."""
+    """Makes the file, which appears under its name when complete; on Windows only when nobody reads the one before."""
     growing = path.with_name(f"{path.name}.new")
     shape = (_width(vectors.dimension), len(vectors))
     planes = np.lib.format.open_memmap(growing, "w+", np.uint64, shape)
     _fill(planes, vectors)
     planes.flush()
     del planes  # Windows renames no mapped file
-    os.replace(growing, path)
+    with contextlib.suppress(PermissionError):  # nor onto one that a reader has mapped: next time, then
+        os.replace(growing, path)
 
 
 def read(path: Path, dimension: int, rows: int) -> Signs | None:
@@ -126,7 +128,7 @@ def _words(values: NDArray[Any]) -> NDArray[np.uint64]:
 
 
 def _limit(differing: NDArray[np.uint16], count: int) -> int:
-    """The least number of differing bits within which `count` rows lie."""
+    """The least number of differing bits within which `count` rows lie, or all that are not left out."""
     if count >= len(differing):
-        return int(np.iinfo(np.uint16).max) - 1
-    return int(np.searchsorted(np.cumsum(np.bincount(differing)), count))
+        return LEFT_OUT - 1
+    return min(int(np.searchsorted(np.cumsum(np.bincount(differing)), count)), LEFT_OUT - 1)
