@@ -324,6 +324,27 @@ def test_next_page_and_numbers_of_results(library: Path, capsys: pytest.CaptureF
     assert "no next page of that query" in err
 
 
+def test_another_library_of_the_same_name_knows_nothing_of_the_search_before(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        assert main(["index", str(pictures / "copies"), "--db", "library"]) == 0
+    monkeypatch.chdir(tmp_path / "one")
+    _, err = run(capsys, "red", "--db", "library", "--top", "1", "--json")
+    cursor = err.strip().rsplit(" ", 1)[1]
+    run(capsys, "#1", "--db", "library", "--json")
+    run(capsys, "red", "--db", "library", "--json")
+    monkeypatch.chdir(tmp_path / "other")
+    assert "no search before" in run(capsys, "#1", "--db", "library", code=2).err
+    assert "another library" in run(capsys, "red", "--db", "library", "--cursor", cursor, code=2).err
+    monkeypatch.chdir(tmp_path / "one")
+    shutil.rmtree("library")
+    assert main(["index", str(pictures / "copies"), "--db", "library"]) == 0
+    assert "no search before" in run(capsys, "#1", "--db", "library", code=2).err
+
+
 def test_paths_for_other_programs(library: Path, pictures: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["search", "a cat", "--db", str(library), "--files"]) == 0
     out, err = capfdbinary.readouterr()

@@ -349,6 +349,39 @@ def test_a_reader_sees_one_state_until_it_refreshes(tmp_path: Path) -> None:
     assert check(tmp_path / "db").pictures == 51
 
 
+def test_a_reader_who_may_not_write_sees_what_was_written_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "db", 20)
+    writable, access = [False], os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: access(place, mode) and (mode != os.W_OK or writable[0]))
+    with open_library(tmp_path / "db") as store:
+        assert not store.refresh()
+        writable[0] = True
+        with Writer(tmp_path / "db") as writer:
+            writer.add([entry(20)], unit_rows(1, seed=5))
+        writable[0] = False
+        assert len(store) == 20
+        assert store.refresh()
+        assert len(store) == 21
+        assert store.rows([20])[0].path == entry(20).file.path
+        assert not store.refresh()
+
+
+def test_a_library_that_has_no_identity_is_opened(tmp_path: Path) -> None:
+    """One that an earlier version made."""
+    for name in ("one", "other"):
+        make(tmp_path / name, 3)
+    with open_library(tmp_path / "one") as one, open_library(tmp_path / "other") as other:
+        assert one.identity != other.identity
+    with sqlite3.connect(tmp_path / "one" / "library.sqlite") as database:
+        database.execute("DELETE FROM fact WHERE name = 'identity'")
+    with open_library(tmp_path / "one") as store:
+        assert (store.identity, len(store)) == ("", 3)
+    with Writer(tmp_path / "one", STAMP) as writer:
+        assert writer.size() == (3, 0)
+
+
 def test_a_path_has_one_row_whatever_is_written(tmp_path: Path) -> None:
     vectors = make(tmp_path / "db", 10)
     with Writer(tmp_path / "db") as writer:

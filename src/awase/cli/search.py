@@ -17,6 +17,7 @@ from awase.errors import UsageError
 
 if TYPE_CHECKING:
     from awase.tasks.search.answer import Answer
+    from awase.tasks.search.store import Store
 
 NEXT = "next"
 EXAMPLES = """\
@@ -58,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
     with open_library(given.db) as library:
         if not len(library):
             raise UsageError(f"{library.address} holds no pictures yet; awase index FOLDER --db {library.address}")
-        before = Remembered(library.address, library.generation)
+        before = Remembered(library)
         query, cursor = _asked(given, before)
         searcher = Searcher(library, open_clip_for(given, library))
         answer = searcher.search(query, top=given.top, cursor=cursor, results=before.ids)
@@ -120,15 +121,16 @@ def _copied(folder: Path, paths: Sequence[str]) -> int:
 class Remembered:
     """The search before in the same library, for #3 and --cursor next. In the cache: losing it loses nothing else."""
 
-    def __init__(self, address: str, generation: int) -> None:
+    def __init__(self, library: Store) -> None:
         from awase.encoding.caches import cache_folder
 
-        name = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        self._file, self._generation = cache_folder() / "searches" / f"{name}.json", generation
+        place = os.fsencode(os.path.realpath(library.address))  # "library" is another one in another folder
+        self._file = cache_folder() / "searches" / f"{hashlib.sha256(place).hexdigest()[:32]}.json"
+        self._ids_of = [library.identity, library.generation]
         self.query, self.ids, self.cursor = "", list[int](), None
         try:
             found = json.loads(self._file.read_bytes())
-            if found["generation"] == generation:
+            if found["ids_of"] == self._ids_of:
                 self.query, self.cursor = str(found["query"]), found["cursor"]
                 self.ids = [int(id) for id in found["ids"]]
         except (OSError, ValueError, TypeError, KeyError):
@@ -139,5 +141,5 @@ class Remembered:
 
         shown = [hit.id for hit in answer]
         ids = self.ids[: answer.before] + shown if len(self.ids) >= answer.before else shown
-        kept = {"query": query, "generation": self._generation, "ids": ids, "cursor": answer.cursor}
+        kept = {"query": query, "ids_of": self._ids_of, "ids": ids, "cursor": answer.cursor}
         write_atomically(self._file, json.dumps(kept).encode())

@@ -103,11 +103,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a page ended. newest: the highest id that there was at the first page. seen: hits before this page.
+    """Where a page ended. library: its identity. newest: the highest id that there was at the first page. seen: hits
+    before this page.
 
     background, yardsticks: what the first page was measured with."""
 
     asked: int
+    library: str
     generation: int
     newest: int
     seen: int
@@ -120,8 +122,9 @@ class Cursor:
         return base64.urlsafe_b64encode(zlib.compress(json.dumps(asdict(self)).encode())).decode().rstrip("=")
 
 
-def read_cursor(text: str, query: Query, generation: int) -> Cursor:
-    """Raises UsageError for a cursor that is damaged, of another query, or older than the library's last compacting."""
+def read_cursor(text: str, query: Query, library: str, generation: int) -> Cursor:
+    """Raises UsageError for a cursor that is damaged, of another query or library, or older than the library's last
+    compacting."""
     try:
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         found = json.loads(zlib.decompressobj().decompress(packed, 2**16))
@@ -131,8 +134,9 @@ def read_cursor(text: str, query: Query, generation: int) -> Cursor:
         _check_numbers(cursor, len(query.clauses))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError, binascii.Error, zlib.error) as problem:
         raise UsageError("the cursor is no cursor that a search gave out; search again without it") from problem
-    if cursor.asked != fingerprint(query) or cursor.generation != generation:
-        of = "another query" if cursor.asked != fingerprint(query) else "the library before it was compacted"
+    if (cursor.asked, cursor.library, cursor.generation) != (fingerprint(query), library, generation):
+        of = "another library" if cursor.library != library else "the library before it was compacted"
+        of = "another query" if cursor.asked != fingerprint(query) else of
         raise UsageError(f"the cursor belongs to {of}; search again without it")
     return cursor
 

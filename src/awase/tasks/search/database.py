@@ -74,12 +74,23 @@ def create(folder: Path, facts: dict[str, str]) -> None:
 
 
 def connect_to_read(folder: Path) -> sqlite3.Connection:
-    """Where the folder may not be written to, and nobody writes, the file is read as one that never changes."""
+    """Where the folder may not be written to, and nobody writes, the file is read as one that never changes: whoever
+    wants to see what was written since connects again."""
     file = folder / NAME
     if not file.is_file():
         raise LibraryError(f"{folder}: no library here; make one with: awase index FOLDER --db {folder}")
-    frozen = "" if os.access(folder, os.W_OK) or file.with_name(f"{NAME}-wal").exists() else "&immutable=1"
+    frozen = "" if may_write(folder) or file.with_name(f"{NAME}-wal").exists() else "&immutable=1"
     return _checked(_connected(f"{file.absolute().as_uri()}?mode=ro{frozen}"), folder)
+
+
+def may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def files_of(folder: Path) -> list[tuple[int, int]]:
+    """Sizes and times of the files that hold the rows: others after every commit."""
+    files = [its for its in (folder / NAME, folder / f"{NAME}-wal") if its.exists()]
+    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
 
 
 def connect_to_write(folder: Path) -> sqlite3.Connection:

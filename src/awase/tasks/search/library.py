@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from awase.errors import LibraryError, UsageError
 from awase.tasks.search import ann, signs
 from awase.tasks.search import filters as conditions
-from awase.tasks.search.database import NAME, connect_to_read, telling
+from awase.tasks.search.database import NAME, connect_to_read, files_of, may_write, telling
 from awase.tasks.search.nearest import QUERIES, nearest_among, nearest_by, nearest_of_all
 from awase.tasks.search.signs import Signs
 from awase.tasks.search.store import Filter, Ids, Row, Vectors
@@ -42,13 +43,17 @@ class Library:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with telling(folder):
-            self._database = connect_to_read(folder)
-            self._database.create_function("distance", 4, _distance, deterministic=True)
+            self._connect()
             try:
                 self._see()
             except BaseException:
                 self._database.close()
                 raise
+
+    def _connect(self) -> None:
+        self._files = files_of(self.folder)
+        self._database = connect_to_read(self.folder)
+        self._database.create_function("distance", 4, _distance, deterministic=True)
 
     def _see(self) -> None:
         """Takes in the present state and holds it."""
@@ -91,6 +96,10 @@ class Library:
         return self.facts.dimension
 
     @property
+    def identity(self) -> str:
+        return self.facts.identity
+
+    @property
     def generation(self) -> int:
         return self.facts.generation
 
@@ -112,10 +121,15 @@ class Library:
         return [os.fsdecode(path) for (path,) in found]
 
     def refresh(self) -> bool:
-        before = self._version
+        version, files, database = self._version, self._files, self._database
         with telling(self.folder):
+            if may_write(self.folder):
+                self._see()
+                return bool(self._version != version)
+            self._connect()  # the connection may take the file for one that never changes
+            database.close()
             self._see()
-        return bool(self._version != before)
+            return self._files != files
 
     def close(self) -> None:
         self._database.close()
@@ -256,6 +270,7 @@ class Facts:
             self.dimension = int(self.stamp["dimension"])
             self.generation = int(facts["generation"])
             self.slots = int(facts["slots"])
+            self.identity = facts.get("identity", "")  # libraries made before there were any have none
         except (KeyError, ValueError, TypeError) as problem:
             reason = f"what the library says of itself is damaged ({problem})"
             raise LibraryError(f"{folder}: {reason}; move {folder} away and index again") from problem
@@ -264,7 +279,12 @@ class Facts:
 def first_facts(stamp: Mapping[str, Any], model: str, adapters: Sequence[str]) -> dict[str, str]:
     """What a new library says of itself, as it is stored."""
     told = {"stamp": json.dumps(dict(stamp)), "model": model, "adapters": json.dumps(list(adapters))}
-    return told | {"seal": _seal(*told.values()), "generation": "0", "slots": "0"}
+    return told | {
+        "seal": _seal(*told.values()),
+        "generation": "0",
+        "slots": "0",
+        "identity": secrets.token_hex(16),
+    }
 
 
 def _seal(*told: str) -> str:

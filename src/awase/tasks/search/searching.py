@@ -84,7 +84,8 @@ class Searcher:
         query = parse(query) if isinstance(query, str) else query
         if top < 1:
             raise UsageError(f"top={top}: ask for at least one picture")
-        after = read_cursor(cursor, query, self.store.generation) if cursor is not None else None
+        now = self.store.identity, self.store.generation
+        after = read_cursor(cursor, query, *now) if cursor is not None else None
         allowed = self.store.select(query.filters) if query.filters else None
         among = len(self.store) if allowed is None else len(allowed)
         if not among:
@@ -186,7 +187,9 @@ class Searcher:
             seen = before + len(shown)
             background = ranked.background.mean, ranked.background.deviation
             asked = fingerprint(ranked.query)
-            cursor = str(Cursor(asked, generation, newest, seen, *at, background, tuple(ranked.yardsticks)))
+            cursor = str(
+                Cursor(asked, self.store.identity, generation, newest, seen, *at, background, tuple(ranked.yardsticks))
+            )
         relevant = int((ranked.scores[first] >= scoring.RELEVANT).sum())
         return Answer(ranked.query, hits, relevant, among, generation, before, cursor)
 

@@ -141,6 +141,11 @@ class Store(Protocol):
         ...
 
     @property
+    def identity(self) -> str:
+        """Drawn when it was made: another library has another, also where it took this one's place."""
+        ...
+
+    @property
     def generation(self) -> int:
         """Ids stay what they are while this does; compacting counts it up."""
         ...
