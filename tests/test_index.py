@@ -287,6 +287,40 @@ def test_hostile_files_are_named_and_remembered(
     assert len(opened) > 50  # another limit may let others in
 
 
+def test_memory_that_did_not_suffice_is_no_fault_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "p", 1)
+
+    def scarce(image: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr("PIL.JpegImagePlugin.JpegImageFile.load", scarce)
+        made = index(tmp_path / "p", "--db", tmp_path / "db", capsys=capsys, expect=1)
+        assert "memory" in made["failed"][0]["reason"]
+    assert index("--db", tmp_path / "db", capsys=capsys)["encoded"] == 1
+
+
+@pytest.mark.parametrize("seconds", [10**10, -86_400])
+def test_times_of_files_that_no_clock_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    (path,) = make_pictures(tmp_path / "p", 1)
+    os.utime(path, (seconds, seconds))
+    if os.stat(path).st_mtime != seconds:
+        pytest.skip("this file system holds no such time")
+
+    def refused(seconds: float) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(time, "localtime", refused)  # as Windows does before 1970
+    assert index(tmp_path / "p", "--db", tmp_path / "db", capsys=capsys)["encoded"] == 1
+    assert index("--db", tmp_path / "db", capsys=capsys)["unchanged"] == 1
+    (row,) = rows_of(tmp_path / "db").values()
+    assert row.moment[:4] in ("2262", "1969")
+
+
 def test_what_a_person_reads(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = pictures / "a\x1b[31mb.jpg"
     bad.write_bytes(b"GIF89a, it says")

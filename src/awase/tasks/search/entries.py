@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -71,17 +72,31 @@ class Kept:
 # The columns that an entry fills, in the order of `values_of`; the seal is over exactly these.
 DETAILS = "format, width, height, content, likeness, taken, camera, latitude, longitude, caption"
 VALUES = f"path, folder, size, mtime, moment, {DETAILS}"
+_MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 
 def values_of(entry: Entry) -> list[Any]:
     file, its = entry.file, entry.details
-    moment = its.taken or time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(file.mtime // 10**9))
+    moment = its.taken or _local(file.mtime)
     likeness = its.likeness - 2**64 if its.likeness >= 2**63 else its.likeness
     return [
         *(os.fsencode(file.path), folder_text(file.path), file.size, file.mtime, moment),
         *(its.format, its.width, its.height, its.content, likeness),
         *(its.taken, its.camera, its.latitude, its.longitude, its.caption),
     ]
+
+
+def time_of(status: os.stat_result) -> int:
+    """When a file was changed, in nanoseconds since 1970; times that SQLite cannot hold become the last that it can."""
+    return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
+
+
+def _local(mtime: int) -> str:
+    """A time as clocks here show it, or in UTC where the system knows no local time so far away."""
+    try:
+        return time.strftime(_MOMENT, time.localtime(mtime // 10**9))
+    except (OSError, OverflowError, ValueError):  # Windows, before 1970
+        return (datetime(1970, 1, 1) + timedelta(seconds=mtime // 10**9)).strftime(_MOMENT)
 
 
 def details_from(thumbnail: bytes, *values: Any) -> Details:

@@ -98,7 +98,10 @@ class _Preparing:
         try:
             picture = open_for(read, row, clip.limits, clip.fast)
             details = details_of(picture, open_unread(read, clip.limits), data, content)
-        except PictureError as problem:  # of the content, so that it stays until the file changes
+        except PictureError as problem:
+            if isinstance(problem.__cause__, MemoryError):  # there may be more of it the next time
+                raise
+            # of the content, so that it stays until the file changes
             return Prepared(None, problem)
         return Prepared(prepare(picture, row), details)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 from awase.encoding.finding import pictures_below
-from awase.tasks.search.entries import File, Refusal, prefixes
+from awase.tasks.search.entries import File, Refusal, prefixes, time_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _compare(path: str, known: Known, until: float, found: Changes, unseen: list
     except OSError:  # a link to nothing, or gone since: opening it says so
         found.todo.append(File(path, 0, 0))
         return
-    seen, refusal = (status.st_size, status.st_mtime_ns), known.refusals.get(path)
+    seen, refusal = (status.st_size, time_of(status)), known.refusals.get(path)
     if stat.S_ISDIR(status.st_mode):
         unseen.append(path)
         found.todo.append(File(path, 0, 0))
