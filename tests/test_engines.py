@@ -24,7 +24,15 @@ from awase.encoding import caches, engines
 from awase.encoding.caches import cache_folder
 from awase.encoding.checkpoints import open_checkpoint, write_checkpoint
 from awase.encoding.checkpoints.checkpoint import Checkpoint, in_memory
-from awase.encoding.engines import Machine, agreement, machine, on_onnxruntime, open_engine, refuse_meaningless
+from awase.encoding.engines import (
+    Machine,
+    agreement,
+    graph_files,
+    machine,
+    on_onnxruntime,
+    open_engine,
+    refuse_meaningless,
+)
 from awase.encoding.families import ExternalTower
 from awase.encoding.published import clip_vit
 from awase.errors import CheckpointError, EngineError, MissingExtra, UsageError
@@ -225,6 +233,22 @@ def test_a_damaged_cache_is_made_again(empty_cache: Path) -> None:
     for file in (empty_cache / "graphs").glob("*/*/*"):
         file.write_bytes(b"")
     assert np.array_equal(open_engine(checkpoint).images(pixels)["vectors"], expected)
+
+
+def test_what_another_process_has_just_made_is_taken(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be reading it already."""
+    build, made = graph_files._graph, list[Path]()
+
+    def overtaken(*which: Any) -> Any:
+        if not made:
+            made.append(empty_cache)
+            made[0] = graph_files.graph_folder(*which)
+            (made[0] / "its own").touch()
+        return build(*which)
+
+    monkeypatch.setattr(graph_files, "_graph", overtaken)
+    assert graph_files.graph_folder(checkpoint_of("clip"), "text", "fp32") == made[0]
+    assert (made[0] / "its own").exists()
 
 
 def zeros(content: bytes) -> bytes:

@@ -39,7 +39,10 @@ def graph_folder(checkpoint: Checkpoint, tower: Tower, number: Number, again: bo
     graph = _graph(checkpoint, tower, number)
     models = {file: outputs for file, outputs in MODELS[tower].items() if set(outputs) <= set(graph.outputs)}
     _remove_leftovers(folder.parent.parent)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        if not again and is_intact(folder):  # another process has made it meanwhile, and may be reading it
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         graph.save(folder, models)
         if is_intact(folder):  # else it was damaged and could not be removed
