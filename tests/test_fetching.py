@@ -291,6 +291,7 @@ def test_dead_numbers_are_passed_over(server: Server) -> None:
         "http://[::1]/",
         "//169.254.169.254/",
         "http://a@b.com/",
+        "http://[x",
     ],
 )
 def test_redirects_are_judged_again(server: Server, target: str) -> None:

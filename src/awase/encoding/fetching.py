@@ -95,7 +95,10 @@ def fetch(
         body = _get(target, deadline, bytes_limit, private, resolve, connect)
         if isinstance(body, bytes):
             return body
-        hop = urljoin(target.url, body.location)
+        try:
+            hop = urljoin(target.url, body.location)
+        except ValueError as problem:
+            raise AddressRefused(shown, "it redirects to what is no address", _REMEDY) from problem
     raise AddressRefused(shown, f"it redirects more than {redirects} times", _REMEDY)
 
 
