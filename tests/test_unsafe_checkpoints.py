@@ -337,6 +337,38 @@ def modules_shared_at_every_level(folder: Path, marker: Path) -> Path:
 
 
 @damaged
+def modules_of_endless_names(folder: Path, marker: Path) -> Path:
+    """Each level repeats the name of a hundred thousand letters, which stands in the file once."""
+    level = b"r\x03\0\0\0c__torch__.m\nM\n)\x81}(" + text("t") + b"j\x02\0\0\0j\0\0\0\0j\x03\0\0\0ub"
+    start = b"\x80\x02" + text("k" * 100_000) + b"r\0\0\0\0" + tensor() + b"r\x02\0\0\0"
+    return archive(folder, start + b"c__torch__.m\nM\n)\x81" + level * 200 + b".")
+
+
+@damaged
+def modules_below_each_other_without_end(folder: Path, marker: Path) -> Path:
+    level = b"q\x00c__torch__.m\nM\n)\x81}" + text("m") + b"h\x00sb"
+    deepest = b"c__torch__.m\nM\n)\x81}" + text("t") + tensor() + b"sb"
+    return archive(folder, b"\x80\x02" + deepest + level * 200 + b".")
+
+
+@damaged
+def one_dictionary_copied_many_times(folder: Path, marker: Path) -> Path:
+    state = b"}(" + b"".join(text(f"{i:x}") + b"N" for i in range(20_000)) + b"uq\x00"
+    copy = b"c__torch__.m\nM\n)\x81h\x00b"
+    return archive(folder, b"\x80\x02" + state + b"(" + copy * 300 + b"t.")
+
+
+@damaged
+def old_format_with_a_storage_beyond_all_numbers(folder: Path, marker: Path) -> Path:
+    size = (2**70).to_bytes(12, "little")
+    content = entry("logit_scale", tensor()).replace(whole(4) + b"tQ", b"\x8a\x0c" + size + b"tQ")
+    parts = (0x1950A86A20F9469CFC6C, 1001, {})
+    keys = b"\x80\x02](" + text("0") + b"e."
+    (folder / "model.pt").write_bytes(b"".join(pickle.dumps(part, 2) for part in parts) + content + keys + bytes(64))
+    return folder / "model.pt"
+
+
+@damaged
 def stack_run_dry(folder: Path, marker: Path) -> Path:
     return archive(folder, b"\x80\x02tuR.")
 
@@ -529,6 +561,15 @@ def test_made_to_deceive(tmp_path: Path, name: str) -> None:
     if name.endswith("pipe") and not hasattr(os, "mkfifo"):
         pytest.skip("no pipes with names here")
     refused(maker(tmp_path, tmp_path / "marker"), expected, tmp_path / "marker")
+
+
+@pytest.mark.parametrize(
+    ("maker", "said"),
+    [(modules_below_each_other_without_end, "nested beyond"), (one_dictionary_copied_many_times, "steps")],
+)
+def test_what_it_is_refused_for(tmp_path: Path, maker: Maker, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(maker(tmp_path, tmp_path))
 
 
 def refused(path: Path, expected: type[AwaseError], marker: Path) -> None:

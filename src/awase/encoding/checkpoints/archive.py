@@ -20,6 +20,7 @@ from awase.errors import CheckpointError
 
 MOST_DIRECTORY_BYTES = 4 * 2**20  # the zip's own list of its parts: ViT-bigG needs 0.2 MB
 MOST_PICKLE_BYTES = 16 * 2**20
+LONGEST_NAME, DEEPEST = 1000, 100  # of a TorchScript module: each level repeats the names above it
 _OLD_MAGIC = (
     b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # pickle of the number with which old files begin
 )
@@ -49,7 +50,7 @@ def read_archive(file: Path) -> Weights:
 def _places(content: Any, file: Path) -> dict[str, Place]:
     """The tensors by name, without the `module.` that training on several GPUs puts before each."""
     if isinstance(content, Module):
-        places = _module_places(content)
+        places = _module_places(content, file)
     else:
         if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
             content = content["state_dict"]
@@ -63,19 +64,21 @@ def _places(content: Any, file: Path) -> dict[str, Place]:
     return places
 
 
-def _module_places(root: Module) -> dict[str, Place]:
+def _module_places(root: Module, file: Path) -> dict[str, Place]:
     """What `state_dict()` of a TorchScript module would list. Each object is visited once, however it is tangled."""
     places: dict[str, Place] = {}
     seen = {id(root)}
-    waiting = [("", root)]
+    waiting = [("", root, 1)]
     while waiting:
-        prefix, module = waiting.pop()
+        prefix, module, depth = waiting.pop()
         for name, value in module.attributes.items():
+            if isinstance(value, Place | Module) and (len(prefix) + len(str(name)) > LONGEST_NAME or depth > DEEPEST):
+                raise CheckpointError(f"{file} has tensors named or nested beyond all measure; it is made to deceive")
             if isinstance(value, Place):
                 places[f"{prefix}{name}"] = value
             elif isinstance(value, Module) and id(value) not in seen:
                 seen.add(id(value))
-                waiting.append((f"{prefix}{name}.", value))
+                waiting.append((f"{prefix}{name}.", value, depth + 1))
     return places
 
 

@@ -99,9 +99,11 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
+        self.steps = 0
 
     def run(self) -> Any:
-        for _ in range(MOST_STEPS):
+        while self.steps < MOST_STEPS:
+            self.steps += 1
             operation = self.take(1)
             if operation == b".":
                 return self.stack.pop()
@@ -175,6 +177,7 @@ class _Machine:
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Module) and isinstance(state, dict):
+            self.steps += len(state)  # one operation copies all of it
             target.attributes.update(state)
         elif not isinstance(target, dict):  # a state dict carries `_metadata`, which nothing here needs
             self.refuse("the state of an object to be set")
@@ -184,6 +187,8 @@ class _Machine:
         dtype = STORAGES.get(kind.text.removeprefix("torch."))
         if tag != "storage" or dtype is None or type(key) is not str or type(size) is not int:
             self.refuse("a persistent object that is no storage")
+        if not 0 <= size < 2**62:
+            raise ValueError("a storage of a size that cannot be")
         self.storages[key] = Storage(dtype, key, size)
         self.stack.append(self.storages[key])
 
