@@ -265,9 +265,10 @@ def test_pictures_of_one_name_in_parquet_are_each_their_own(tmp_path: Path) -> N
         {"image": {"bytes": CONTENTS[n], "path": "001.png"}, "label": f"class {i % 2}", "captions": [f"sentence {i}"]}
         for i, n in enumerate(names)
     ]
+    rows.append({**rows[0], "captions": ["another sentence"]})  # and one picture may stand in several rows
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "test.parquet")
     data, told = open_labelled(tmp_path), open_captioned(tmp_path)
     assert data.targets.tolist() == [0, 1, 0]
-    assert told.owners.tolist() == [0, 1, 2]
+    assert told.owners.tolist() == [0, 1, 2, 0]
     assert [picture.open("rb").read() for picture in told.pictures] == [CONTENTS[n] for n in names]  # type: ignore[union-attr]
     assert [str(picture) for picture in data.pictures] == [str(picture) for picture in told.pictures]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -60,8 +62,8 @@ def _delimited(file: File) -> Iterator[Record]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture whose bytes stand in a Parquet file; read when opened, a row group at a time. name: no other row has
-    it, whatever the file calls its pictures."""
+    """A picture whose bytes stand in a Parquet file; read when opened, a row group at a time. name: another picture
+    has another, whatever the file calls them."""
 
     name: str
     file: File = field(repr=False)
@@ -72,6 +74,12 @@ class Cell:
     def open(self, mode: str = "rb") -> BinaryIO:
         with _lock:  # so that two threads do not read one row group twice
             return io.BytesIO(_pictures(self.file, version(self.file), self.column, self.group)[self.row].as_py())
+
+    def told_apart(self) -> Cell:
+        """Named by its bytes too. The Hub often keeps only the last part of a path, "001.png" for each class; but one
+        picture may stand in several rows, each with a caption."""
+        digest = hashlib.sha256(self.open().read()).hexdigest()
+        return replace(self, name=f"{self.name} ({digest[:16]})")
 
 
 _lock = threading.Lock()
@@ -91,6 +99,7 @@ def _parquet(file: File) -> Iterator[Record]:
         pictures = [name for name in names if _holds_pictures(table.schema_arrow.field(name).type)]
         columns = [name for name in names if name not in pictures]
         classes = _class_names(table)
+        repeated = {name: _repeated_paths(table, name) for name in pictures}
         number = 0
         for group in range(table.num_row_groups):
             rows = table.read_row_group(group, columns=[*columns, *(f"{name}.path" for name in pictures)]).to_pylist()
@@ -98,8 +107,9 @@ def _parquet(file: File) -> Iterator[Record]:
                 number += 1
                 where = f"{shown(file)} row {number}"
                 for column in pictures:
-                    path = (values[column] or {}).get("path")  # often the same in many rows: 001.png of each class
-                    values[column] = Cell(f"{where}/{path}" if path else where, file, f"{column}.bytes", group, row)
+                    path = (values[column] or {}).get("path")
+                    cell = Cell(f"{shown(file)}/{path}" if path else where, file, f"{column}.bytes", group, row)
+                    values[column] = cell.told_apart() if path in repeated[column] else cell
                 for column, known in classes.items():
                     index = values[column]
                     values[column] = known[index] if isinstance(index, int) and 0 <= index < len(known) else None
@@ -122,6 +132,13 @@ def _holds_pictures(kind: Any) -> bool:
     import pyarrow
 
     return bool(pyarrow.types.is_struct(kind)) and {"bytes", "path"} <= {kind.field(i).name for i in range(len(kind))}
+
+
+def _repeated_paths(table: Any, column: str) -> set[str]:
+    """Paths that several rows name."""
+    found = (table.read_row_group(group, columns=[f"{column}.path"]) for group in range(table.num_row_groups))
+    counts = Counter((row[column] or {}).get("path") for part in found for row in part.to_pylist())
+    return {path for path, count in counts.items() if path and count > 1}
 
 
 def _class_names(table: Any) -> dict[str, list[str]]:
