@@ -80,7 +80,7 @@ class Source:
         """A short name for which pictures these are and what is said of them: others have another."""
         digest = hashlib.sha256()
         for picture, columns in zip(self.pictures, self.sentences, strict=True):
-            digest.update(json.dumps([name_of(picture), [list(column) for column in columns]]).encode())
+            digest.update(json.dumps([key_of(picture), [list(column) for column in columns]]).encode())
         return digest.hexdigest()[:12]
 
     def sentence(self, index: int, chance: np.random.Generator) -> str:
