@@ -79,8 +79,12 @@ class Source:
     def contents(self) -> str:
         """A short name for which pictures these are and what is said of them: others have another."""
         digest = hashlib.sha256()
+        said: dict[tuple[int, ...], bytes] = {}  # pictures of one class share their sentences, which may be hundreds
         for picture, columns in zip(self.pictures, self.sentences, strict=True):
-            digest.update(json.dumps([key_of(picture), [list(column) for column in columns]]).encode())
+            these = tuple(map(id, columns))
+            if these not in said:
+                said[these] = hashlib.sha256(json.dumps([list(column) for column in columns]).encode()).digest()
+            digest.update(json.dumps(key_of(picture)).encode() + said[these])
         return digest.hexdigest()[:12]
 
     def sentence(self, index: int, chance: np.random.Generator) -> str:

@@ -76,6 +76,7 @@ def side_by_side(prepared: Path, recipe: Recipe, workers: int) -> Run:
         count = min(workers, len(stretches))
         if count <= 1:
             return [one(stretch) for stretch in stretches]
+        others = multiprocessing.active_children()
         spawned = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
         with ProcessPoolExecutor(count, spawned, begin, (max(1, machine().cores // count),)) as pool:
             try:
@@ -83,8 +84,8 @@ def side_by_side(prepared: Path, recipe: Recipe, workers: int) -> Run:
                 for ended in as_completed(running):
                     ended.result()  # raises what went wrong there
                 return [stretch.result() for stretch in running]
-            except BaseException:  # the others may have an hour to go, for nothing
-                for process in multiprocessing.active_children():
+            except BaseException:  # the rest may have an hour to go, for nothing
+                for process in set(multiprocessing.active_children()).difference(others):
                     process.terminate()
                 raise
 
